@@ -1,0 +1,1 @@
+"""Types, protocols, errors and views. Imports nothing else of medfusion."""

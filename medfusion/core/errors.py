@@ -1,0 +1,117 @@
+"""What can go wrong, as types: one small tree, so that callers can catch by meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with the data, told in one line.
+
+    Attributes
+    ----------
+    code : str
+        Stable kebab-case identifier, such as ``"bad-time"``.
+    file : str
+        Path relative to the cohort folder.
+    where : str
+        ``"row 12"`` (counted from 1, header not counted) or ``"subject C2"``; empty for the whole file.
+    field : str
+        Column, DICOM keyword or key.
+    got, expected, remedy : str
+        What stands there, what should, and what to do about it.
+    severity : {"error", "warning"}
+        An ``"error"`` means that the record, file or row was left out.
+    subject_id : str
+        Whose data it is, where that is known.
+
+    Examples
+    --------
+    >>> print(Problem("bad-time", "ehr.csv", "row 3", "time", "01/02/2020", "ISO 8601", "write 2020-02-01").line())
+    error ehr.csv row 3: time is '01/02/2020', expected ISO 8601; write 2020-02-01 [bad-time]
+    """
+
+    code: str
+    file: str
+    where: str
+    field: str
+    got: str
+    expected: str
+    remedy: str
+    severity: Severity = "error"
+    subject_id: str = ""
+
+    def line(self) -> str:
+        """Return the problem as one line of text."""
+        place = " ".join(part for part in (self.file, self.where) if part)
+        got = self.got if len(self.got) <= 60 else self.got[:57] + "..."
+        said = f"{self.field} is {got!r}, expected {self.expected}; {self.remedy}"
+        return f"{self.severity} {place}: {said} [{self.code}]".replace("\n", " ")
+
+
+class MedfusionError(Exception):
+    """Root of every error that medfusion raises on purpose."""
+
+
+class UsageError(MedfusionError):
+    """The call itself is wrong (exit code 2)."""
+
+
+class DataError(MedfusionError):
+    """The data cannot be used as a whole (exit code 1).
+
+    Parameters
+    ----------
+    problems : sequence of Problem
+        At least one.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(problem.line() for problem in problems))
+        self.problems = tuple(problems)
+
+
+class PayloadRejected(MedfusionError):
+    """One file or record cannot be used; the rest of the cohort can.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is wrong with it.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.line())
+        self.problem = problem
+
+
+class FirewallBreach(MedfusionError):
+    """A record later than the prediction time was about to reach a model."""
+
+
+class ModelFolderError(MedfusionError):
+    """A model folder is damaged, tampered with, or from an unknown version."""
+
+
+class MissingExtra(MedfusionError):
+    """An optional package is needed.
+
+    Parameters
+    ----------
+    package : str
+        What cannot be imported.
+    extra : str
+        The extra of medfusion that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; run: pip install 'medfusion[{extra}]'")
+
+
+class MedfusionWarning(UserWarning):
+    """Something a user has to be told, though the work goes on; the command line shows it."""

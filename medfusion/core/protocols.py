@@ -1,0 +1,137 @@
+"""What a modality, an encoder and a fusion model have to be able to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import pyarrow as pa
+
+from medfusion.core.errors import Problem
+from medfusion.core.folder import CohortFolder
+from medfusion.core.schema import TableSchema
+from medfusion.core.state import State
+from medfusion.core.types import Attribution, BoolArray, Embedding, FeatureShare, FloatArray, Records
+from medfusion.core.views import View
+
+HeadKind = Literal["linear", "trees"]
+Advance = Callable[[int], None]
+"""Called with the number of items done since the last call; drives a progress bar."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModalityOptions:
+    """What a user may ask of a modality.
+
+    Attributes
+    ----------
+    settings : mapping from str to str
+        As on the command line: ``--set imaging.backbone=densenet121`` gives ``{"backbone": "densenet121"}``.
+    cache : Path or None
+        Folder for what is dear to compute, kept by content; None for no cache.
+    """
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+    cache: Path | None = None
+
+
+class Encoder(Protocol):
+    """Turns payloads into an embedding, and a head's shares back into things that a person knows.
+
+    Attributes
+    ----------
+    heads : tuple of {"linear", "trees"}
+        The kinds of head that suit the embedding.
+    """
+
+    heads: ClassVar[tuple[HeadKind, ...]]
+
+    def fit(self, payloads: Sequence[Any | None], events: BoolArray) -> None:
+        """Learn what is to be learnt, from training payloads only; None is an absent payload."""
+
+    def encode(self, payloads: Sequence[Any | None]) -> Embedding:
+        """Return one row per payload."""
+
+    def explain(self, payload: Any, attribution: Attribution) -> list[FeatureShare]:
+        """Name the parts of a payload that make up ``attribution.total``; their shares sum to it within 1e-6."""
+
+    def state(self) -> State:
+        """Return everything that `Modality.restore` needs."""
+
+
+class Modality(Protocol):
+    """One kind of data about a patient. Each folder under ``medfusion.modalities`` offers one as ``MODALITY``.
+
+    Attributes
+    ----------
+    name : str
+        Equal to the folder's name.
+    tables : tuple of TableSchema
+        The tables that it reads from a cohort folder.
+
+    Raises
+    ------
+    UsageError
+        By the constructor, if a setting is unknown or has a value that does not fit.
+    """
+
+    name: ClassVar[str]
+    tables: ClassVar[tuple[TableSchema, ...]]
+
+    def __init__(self, options: ModalityOptions) -> None: ...
+
+    def index(self, folder: CohortFolder) -> pa.Table | None:
+        """List what there is, without decoding it.
+
+        Returns
+        -------
+        pyarrow.Table or None
+            Columns ``subject_id`` (string), ``time`` (timestamp us) and the modality's own, in any order of rows;
+            None where the folder has nothing of this kind. Problems go to ``folder.problems``.
+        """
+
+    def read(self, records: Sequence[Records], problems: list[Problem], advance: Advance) -> list[Any | None]:
+        """Turn records into payloads, with all work that does not depend on training (decoding, a frozen backbone).
+
+        What cannot be used is left out and noted in ``problems`` with its ``subject_id``; a payload is None where
+        nothing is left. ``advance`` is called as records are done.
+        """
+
+    def identity(self) -> Mapping[str, str]:
+        """Say what payloads depend on (backbone, digest of its weights, preprocessing).
+
+        A model folder keeps it; a model is refused where it differs.
+        """
+
+    def encoder(self) -> Encoder:
+        """Return a new, unfitted encoder."""
+
+    def restore(self, state: State) -> Encoder:
+        """Return an encoder as it was when `Encoder.state` was called."""
+
+    def fingerprints(self, payload: Any) -> list[str]:
+        """Return a hash per item (image, note), equal for equal content; empty if copies mean nothing here."""
+
+    def view(self, payload: Any, shares: Sequence[FeatureShare]) -> list[View]:
+        """Return what a screen shows, with the shares of one ledger on it."""
+
+    def example(self, seed: int) -> Any:
+        """Return a realistic payload, for tests and demonstrations."""
+
+
+class FusionModel(Protocol):
+    """Adds up evidence, for any subset of modalities.
+
+    Evidence is an array (n, modalities) of log-odds relative to the base rate, NaN where a modality is absent.
+    """
+
+    def fit(self, evidence: FloatArray, events: BoolArray, weights: FloatArray) -> None:
+        """Fit on out-of-fold evidence; ``weights`` (n,) count the rows."""
+
+    def logit(self, evidence: FloatArray) -> FloatArray:
+        """Return the calibrated log-odds (n,)."""
+
+    def state(self) -> State:
+        """Return everything needed to restore the model."""

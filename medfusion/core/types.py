@@ -1,0 +1,200 @@
+"""The values that travel through medfusion, from a pointer to the sum that explains a risk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy import sparse
+
+from medfusion.core.errors import FirewallBreach
+
+FloatArray = NDArray[np.floating[Any]]
+BoolArray = NDArray[np.bool_]
+TOLERANCE = 1e-6
+"""How far a ledger may be from the number that it explains, in log-odds."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Sample:
+    """One question asked of a model: what is the risk of this subject, seen from this moment?
+
+    Attributes
+    ----------
+    subject_id : str
+    prediction_time : datetime
+        Naive, or in UTC; a cohort has one kind or the other.
+    event : bool or None
+        The outcome; None where it is to be predicted.
+    """
+
+    subject_id: str
+    prediction_time: datetime
+    event: bool | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What one modality recorded about one subject, as of a moment.
+
+    The rows are pointers and values, never pixels. The constructor is the last line of the firewall:
+    it refuses rows later than ``as_of``, so nothing downstream can see them.
+
+    Attributes
+    ----------
+    subject_id : str
+    as_of : datetime
+        The prediction time.
+    table : pyarrow.Table
+        Rows sorted by the column ``time``; the other columns belong to the modality.
+    subject : mapping
+        What subjects.csv says of the subject; None where it says nothing.
+
+    Raises
+    ------
+    FirewallBreach
+        If a row is later than ``as_of``.
+    """
+
+    subject_id: str
+    as_of: datetime
+    table: pa.Table
+    subject: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.table.num_rows and self.table["time"][-1].as_py() > self.as_of:
+            raise FirewallBreach(f"subject {self.subject_id}: a record is later than {self.as_of.isoformat()}")
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """What an encoder makes of n payloads.
+
+    Attributes
+    ----------
+    values : array (n, d), float32, or sparse CSR (n, d)
+        Rows of absent payloads are NaN (dense) or empty (sparse); a NaN in a present row is a missing feature.
+    present : array (n,), bool
+        Where the modality has something to say.
+    feature_names : sequence of str, length d
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, or an absent row holds numbers.
+    """
+
+    values: FloatArray | sparse.csr_array
+    present: BoolArray
+    feature_names: Sequence[str]
+
+    def __post_init__(self) -> None:
+        n, d = self.values.shape
+        if len(self.present) != n or len(self.feature_names) != d:
+            raise ValueError(f"values are {n}x{d}, present {len(self.present)}, names {len(self.feature_names)}")
+        if isinstance(self.values, np.ndarray):
+            empty = bool(np.isnan(self.values[~self.present]).all())
+        else:
+            empty = not np.diff(self.values.indptr)[~self.present].any()
+        if not empty:
+            raise ValueError("an absent payload has numbers in its row; absent is not zero")
+
+    def __len__(self) -> int:
+        return len(self.present)
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """The shares of one sample's embedding features in a head's log-odds.
+
+    Attributes
+    ----------
+    shares : array (d,)
+        SHAP values; with ``constant`` they sum to the modality's share.
+    constant : float
+        What the average record of this modality contributes.
+    slope, reference : array (d,) or None
+        For a head that is linear in the embedding: ``shares = slope * (embedding - reference)``.
+    """
+
+    shares: FloatArray
+    constant: float
+    slope: FloatArray | None = None
+    reference: FloatArray | None = None
+
+    @property
+    def total(self) -> float:
+        """The modality's share, in log-odds."""
+        return float(self.shares.sum() + self.constant)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureShare:
+    """One line of a ledger: a lab value, a word or a region, and what it added to the log-odds.
+
+    Attributes
+    ----------
+    feature : str
+    value : float, str or None
+        What was observed; None where it was missing, or where a value means nothing.
+    share : float
+        Log-odds; positive raises the risk.
+    """
+
+    feature: str
+    value: float | str | None
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The ledger: a calibrated logit, opened up into what it is the sum of.
+
+    Attributes
+    ----------
+    base : float
+        Log-odds of somebody of whom nothing is known.
+    by_modality : mapping from name to float
+        Shares in log-odds; an absent modality has exactly 0.
+    by_feature : mapping from name to sequence of FeatureShare
+        The lines of each modality; they sum to its share.
+    logit : float
+        The number explained.
+
+    Raises
+    ------
+    ValueError
+        If a sum is off by more than 1e-6.
+
+    Examples
+    --------
+    >>> ledger = Explanation(-1.0, {"ehr": 0.5}, {"ehr": [FeatureShare("lactate last", 4.7, 0.5)]}, -0.5)
+    >>> round(ledger.risk, 3)
+    0.378
+    """
+
+    base: float
+    by_modality: Mapping[str, float]
+    by_feature: Mapping[str, Sequence[FeatureShare]]
+    logit: float
+
+    def __post_init__(self) -> None:
+        self._check("the modalities", self.base + math.fsum(self.by_modality.values()), self.logit)
+        for name, lines in self.by_feature.items():
+            self._check(f"the features of {name}", math.fsum(line.share for line in lines), self.by_modality[name])
+
+    @staticmethod
+    def _check(what: str, total: float, expected: float) -> None:
+        if not abs(total - expected) <= TOLERANCE:
+            raise ValueError(f"the ledger does not add up: {what} sum to {total:.9f}, not {expected:.9f}")
+
+    @property
+    def risk(self) -> float:
+        """The probability that belongs to the logit."""
+        return float(1.0 / (1.0 + math.exp(-self.logit)))

@@ -1,0 +1,1 @@
+"""From embeddings to calibrated evidence: heads, cross-fitting, calibration."""

@@ -1,0 +1,1 @@
+"""Adding evidence up into a risk."""
