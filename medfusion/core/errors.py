@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Severity = Literal["error", "warning"]
+MAX_LINES_PER_CODE = 5
+"""How many problems of one kind in one place are told singly; the rest are counted in one more line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,26 @@ class Problem:
         got = self.got if len(self.got) <= 60 else self.got[:57] + "..."
         said = f"{self.field} is {got!r}, expected {self.expected}; {self.remedy}"
         return f"{self.severity} {place}: {said} [{self.code}]".replace("\n", " ")
+
+
+def shortened(problems: Iterable[Problem]) -> list[Problem]:
+    """Keep the first few problems of each code, file and field, and count the others in one more line.
+
+    Examples
+    --------
+    >>> problem = Problem("bad-time", "ehr.csv", "row 3", "time", "01/02/2020", "ISO 8601", "correct it")
+    >>> print(shortened([problem] * 9)[-1].line())
+    error ehr.csv 4 more: time is 'the same', expected ISO 8601; correct it [bad-time]
+    """
+    groups: dict[tuple[str, str, str], list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault((problem.code, problem.file, problem.field), []).append(problem)
+    kept: list[Problem] = []
+    for group in groups.values():
+        kept.extend(group[:MAX_LINES_PER_CODE])
+        if (more := len(group) - MAX_LINES_PER_CODE) > 0:
+            kept.append(replace(group[-1], where=f"{more} more", got="the same", subject_id=""))
+    return kept
 
 
 class MedfusionError(Exception):

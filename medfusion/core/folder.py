@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ import pyarrow as pa
 from medfusion.core.errors import DataError, Problem
 from medfusion.core.schema import TableSchema
 from medfusion.core.tables import read_table
+
+SUFFIXES = (".parquet", ".csv")
+_DRIVE = re.compile(r"^[A-Za-z]:")
 
 
 @dataclass(slots=True)
@@ -46,9 +50,10 @@ class CohortFolder:
         """
         root = Path(root)
         try:
-            config = tomllib.loads((root / "cohort.toml").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise DataError([_config_problem("missing-file", "absent", "name the folder that holds it")]) from None
+            config = tomllib.loads((root / "cohort.toml").read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            got, remedy = str(error.strerror), f"name a folder that holds it; {root} does not"
+            raise DataError([_config_problem("missing-file", got, remedy)]) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise DataError([_config_problem("bad-toml", str(error), "correct the file")]) from None
         return cls(root, config)
@@ -64,20 +69,38 @@ class CohortFolder:
         pyarrow.Table or None
             None if neither file is there, or the file as a whole cannot be read.
         """
-        for suffix in (".parquet", ".csv"):
-            path = self.root / (schema.name + suffix)
-            if path.exists():
-                result = read_table(path, path.relative_to(self.root).as_posix(), schema)
-                self.problems.extend(result.problems)
-                if result.zoned is not None:
-                    self.zoned[result.file] = result.zoned
-                return result.table
-        return None
+        files = [schema.name + suffix for suffix in SUFFIXES]
+        # A link that leads nowhere is not an absent table: it is read, and fails with a message.
+        there = [file for file in files if (self.root / file).exists() or (self.root / file).is_symlink()]
+        if not there:
+            return None
+        if len(there) > 1:
+            got, remedy = " and ".join(there), f"remove one; {there[0]} is used"
+            self.problems.append(Problem("two-files", there[0], "", "file", got, "one of them", remedy, "warning"))
+        return self.read(there[0], schema)
+
+    def read(self, file: str, schema: TableSchema) -> pa.Table | None:
+        """Read one file of the folder as `table` does, whatever the schema's name."""
+        result = read_table(self.root / file, file, schema)
+        self.problems.extend(result.problems)
+        if result.zoned is not None:
+            self.zoned[result.file] = result.zoned
+        return result.table
 
     def resolve(self, relative: str) -> Path | None:
-        """Return the path of a file named in a table, or None if the name leads out of the folder."""
+        """Return the path of a file named in a table, or None if the name leads out of the folder.
+
+        Links inside the folder are followed wherever they lead: whoever made the folder put them there.
+
+        Examples
+        --------
+        >>> folder = CohortFolder(Path("cohort"), {})
+        >>> folder.resolve("imaging/a.png").as_posix(), folder.resolve("../a.png"), folder.resolve("C:/a.png")
+        ('cohort/imaging/a.png', None, None)
+        """
         pure = PurePosixPath(relative.replace("\\", "/"))
-        if pure.is_absolute() or ".." in pure.parts or ":" in pure.parts[0:1]:
+        outside = pure.is_absolute() or ".." in pure.parts or _DRIVE.match(relative)
+        if outside or not pure.parts or "\0" in relative:
             return None
         return self.root / pure
 

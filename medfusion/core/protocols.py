@@ -127,8 +127,8 @@ class FusionModel(Protocol):
     Evidence is an array (n, modalities) of log-odds relative to the base rate, NaN where a modality is absent.
     """
 
-    def fit(self, evidence: FloatArray, events: BoolArray, weights: FloatArray) -> None:
-        """Fit on out-of-fold evidence; ``weights`` (n,) count the rows."""
+    def fit(self, evidence: FloatArray, events: BoolArray, weights: FloatArray, subject_ids: Any) -> Any:
+        """Fit on out-of-fold evidence of subjects (n,); ``weights`` (n,) count the rows."""
 
     def logit(self, evidence: FloatArray) -> FloatArray:
         """Return the calibrated log-odds (n,)."""

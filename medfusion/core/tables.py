@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,17 +11,22 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from medfusion.core.errors import Problem
-from medfusion.core.schema import Column, TableSchema
-from medfusion.core.times import ISO_REMEDY, parse_times
+from medfusion.core.csvfile import read_csv
+from medfusion.core.errors import MAX_LINES_PER_CODE, PayloadRejected, Problem
+from medfusion.core.schema import Column, ColumnType, TableSchema
+from medfusion.core.times import ISO_REMEDY, date_only, parse_times
+from medfusion.core.types import BoolArray
 
-_BAD = {"time": "bad-time", "number": "not-a-number", "boolean": "not-a-boolean", "string": "bad-text"}
-_TRUE, _FALSE = {"true", "1", "t", "yes"}, {"false", "0", "f", "no"}
-MAX_LINES_PER_CODE = 5
-"""How many bad rows of one kind are listed singly; the rest are counted in one more line."""
+ROW = "row"
+"""The column with row numbers, added to every table."""
+_NAMELESS = re.compile(rf"^(|{ROW}|Unnamed: \d+|__index_level_\d+__)$")
+"""No names, names that pandas gives to an index without one, and the name taken by `ROW`."""
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_TRUE, _FALSE = {"true", "1", "1.0", "t", "yes"}, {"false", "0", "0.0", "f", "no"}
+_MAX_STRING_BYTES = 2**31 - 1
 
 
 @dataclass(slots=True)
@@ -41,6 +48,14 @@ class TableRead:
     problems: list[Problem] = field(default_factory=list)
     zoned: bool | None = None
 
+    def note(self, code: str, name: str, got: str, expected: str, remedy: str) -> None:
+        """Add an error about the file as a whole."""
+        self.problems.append(Problem(code, self.file, "", name, got, expected, remedy))
+
+    def warn(self, code: str, name: str, got: str, expected: str, remedy: str) -> None:
+        """Add a warning about the file as a whole."""
+        self.problems.append(Problem(code, self.file, "", name, got, expected, remedy, "warning"))
+
 
 def read_table(path: Path, file: str, schema: TableSchema) -> TableRead:
     """Read one table.
@@ -56,137 +71,227 @@ def read_table(path: Path, file: str, schema: TableSchema) -> TableRead:
     Returns
     -------
     TableRead
+        Nothing is raised: whatever is wrong with the file stands in ``problems``.
     """
     result = TableRead(file)
     try:
-        raw = pq.read_table(path) if path.suffix == ".parquet" else _read_csv(path)
-    except (pa.ArrowInvalid, UnicodeDecodeError, OSError) as error:
-        got, remedy = str(error).splitlines()[0], "export the file again as UTF-8 CSV or Parquet"
-        result.problems.append(Problem("unreadable-table", file, "", "file", got, "a table", remedy))
+        raw, rows = _read_raw(path, result)
+    except PayloadRejected as error:
+        result.problems.append(error.problem)
         return result
-    missing = [column.name for column in schema.columns if column.required and column.name not in raw.column_names]
-    for name in missing:
-        got = ", ".join(raw.column_names)
-        result.problems.append(Problem("missing-column", file, "", name, got, "this column", f"add the column {name}"))
-    if missing:
+    raw = _named(raw, result)
+    if not _has_columns(raw, schema, result):
         return result
-    raw = raw.append_column("row", pa.array(np.arange(1, raw.num_rows + 1)))
-    result.table = _typed(raw, schema, result)
+    if not len(rows):
+        result.warn("no-rows", "file", "a header without rows", "rows", "fill it, or remove the file")
+    result.table = _typed(raw, rows, schema, result)
     return result
 
 
-def _read_csv(path: Path) -> pa.Table:
-    """Read every column as text, so that no type is guessed."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = file.readline()
-    names = pacsv.read_csv(pa.BufferReader(header.encode())).column_names
-    types = dict.fromkeys(names, pa.string())
-    convert = pacsv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
-    return pacsv.read_csv(path, convert_options=convert, parse_options=pacsv.ParseOptions(newlines_in_values=True))
+def number_text(values: pa.Array) -> BoolArray:
+    """Say which texts are plain numbers (``-1.5e3``): no thousands separators, units, NaN or infinity.
+
+    Parameters
+    ----------
+    values : pyarrow.Array of string, length n
+
+    Returns
+    -------
+    array (n,), bool
+
+    Examples
+    --------
+    >>> number_text(pa.array(["1.5", "1,200", "<0.1", "nan"])).tolist()
+    [True, False, False, False]
+    """
+    plain: BoolArray = np.asarray(pc.fill_null(pc.match_substring_regex(values, _NUMBER), False))
+    return plain
 
 
-def _typed(raw: pa.Table, schema: TableSchema, result: TableRead) -> pa.Table:
+def _read_raw(path: Path, result: TableRead) -> tuple[pa.Table, NDArray[np.int64]]:
+    try:
+        if path.suffix == ".csv":
+            return read_csv(path, result.file, result.problems)
+        raw = pq.read_table(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        # An OSError's own words would name a path of the machine.
+        got = (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
+        remedy = "export the file again as UTF-8 CSV or Parquet"
+        raise PayloadRejected(Problem("unreadable-table", result.file, "", "file", got, "a table", remedy)) from None
+    return raw, np.arange(1, raw.num_rows + 1)
+
+
+def _named(raw: pa.Table, result: TableRead) -> pa.Table:
+    """Strip the names of columns, and leave out columns that have none."""
+    raw = raw.rename_columns([name.strip() for name in raw.column_names])
+    nameless = [index for index, name in enumerate(raw.column_names) if _NAMELESS.match(name)]
+    for index in nameless:
+        got = raw.column_names[index]
+        result.warn("unnamed-column", f"column {index + 1}", got, "a name", "name it, if it is to be used")
+    return raw.select([index for index in range(raw.num_columns) if index not in nameless])
+
+
+def _has_columns(raw: pa.Table, schema: TableSchema, result: TableRead) -> bool:
+    names = Counter(raw.column_names)
+    for name, count in names.items():
+        if count > 1:
+            result.note("duplicate-column", name, f"{count} columns", "one", "rename or remove the others")
+    missing = [column.name for column in schema.columns if column.required and column.name not in names]
+    for name in missing:
+        remedy = f"add the column {name}"
+        if raw.num_columns == 1 and re.search("[;\t|]", raw.column_names[0]):
+            remedy = "separate the columns by commas"
+        result.note("missing-column", name, ", ".join(names), "this column", remedy)
+    return not missing and max(names.values(), default=0) <= 1
+
+
+def _typed(raw: pa.Table, rows: NDArray[np.int64], schema: TableSchema, result: TableRead) -> pa.Table:
+    """Give every column its type, and leave out rows that have a bad cell."""
     known = {column.name: column for column in schema.columns}
-    keep = np.ones(raw.num_rows, dtype=bool)
-    columns: dict[str, pa.Array] = {"row": raw["row"].combine_chunks()}
+    report = _Report(result, rows, _subjects(raw), np.ones(raw.num_rows, dtype=bool))
+    columns = {ROW: pa.array(rows, pa.int64())}
     for name in raw.column_names:
-        if name == "row":
-            continue
+        values = _plain(raw[name])
         column = known.get(name)
-        if column is None:
-            if schema.other_columns is None:
-                continue
-            if schema.other_columns == "any":
-                columns[name] = raw[name].combine_chunks()
-                continue
-            column = Column(name, "number", "", required=False, nullable=True)
-        values = raw[name].combine_chunks()
-        typed, bad, expected, remedy = _CONVERTERS[column.type](values)
-        if column.type == "time":
-            typed = _zone_checked(typed, name, result)
-        _report(result, column, values, bad, keep, expected, remedy)
-        if not column.nullable:
-            empty = np.asarray(values.is_null()) & ~bad
-            _report(result, column, values, empty, keep, "a value", "fill it in", code="empty-cell")
+        if column is None and schema.other_columns is None:
+            continue
+        if column is None and schema.other_columns == "any":
+            columns[name] = _to_text(values)[0] if pa.types.is_string(values.type) else values
+            continue
+        typed, bad = _convert(values, column.type if column else "number")
+        if column is None and bad.any() and not typed.is_valid().true_count:
+            result.note("text-column", name, "no number", "numbers", "remove the column, or give it as events")
+            continue
+        _check_column(column or Column(name, "number", "", nullable=True), values, typed, bad, report)
         columns[name] = typed
-    return pa.table(columns).filter(pa.array(keep))
+    return pa.table(columns).filter(pa.array(report.keep))
 
 
-def _report(
-    result: TableRead,
-    column: Column,
-    values: pa.Array,
-    bad: np.ndarray,
-    keep: np.ndarray,
-    expected: str,
-    remedy: str,
-    code: str = "",
-) -> None:
-    """Leave bad rows out and say so: the first few singly, the others as a count."""
-    rows = np.flatnonzero(bad)
-    keep[rows] = False
-    code = code or _BAD[column.type]
-    for row in rows[:MAX_LINES_PER_CODE]:
-        got = values[row].as_py()
-        said = "" if got is None else str(got)
-        result.problems.append(Problem(code, result.file, f"row {row + 1}", column.name, said, expected, remedy))
-    if len(rows) > MAX_LINES_PER_CODE:
-        where = f"{len(rows) - MAX_LINES_PER_CODE} more rows"
-        result.problems.append(Problem(code, result.file, where, column.name, "the same", expected, remedy))
+def _plain(column: pa.ChunkedArray) -> pa.Array:
+    """Make one array of the chunks, of a type that the converters know."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_string(kind):
+        # Offsets of 32 bits do not reach beyond 2 GiB of notes.
+        kind = pa.large_string() if column.nbytes > _MAX_STRING_BYTES else pa.string()
+    return pc.cast(column, kind).combine_chunks()
 
 
-def _zone_checked(typed: pa.Array, name: str, result: TableRead) -> pa.Array:
+def _subjects(raw: pa.Table) -> pa.Array | None:
+    if "subject_id" not in raw.column_names:
+        return None
+    return _convert(_plain(raw["subject_id"]), "string")[0]
+
+
+@dataclass(slots=True)
+class _Report:
+    """Which rows stay, and how to name the others."""
+
+    result: TableRead
+    rows: NDArray[np.int64]
+    subjects: pa.Array | None
+    keep: BoolArray
+
+    def leave_out(self, code: str, column: Column, values: pa.Array, bad: BoolArray, said: tuple[str, str]) -> None:
+        """Leave rows out and say so: the first few singly, the others as a count."""
+        places = np.flatnonzero(bad)
+        self.keep[places] = False
+        for place in places[:MAX_LINES_PER_CODE]:
+            got = values[place].as_py()
+            subject = self.subjects[place].as_py() if self.subjects is not None else None
+            where, got = f"row {self.rows[place]}", "" if got is None else str(got)
+            problem = Problem(code, self.result.file, where, column.name, got, *said, subject_id=subject or "")
+            self.result.problems.append(problem)
+        if (more := len(places) - MAX_LINES_PER_CODE) > 0:
+            self.result.problems.append(Problem(code, self.result.file, f"{more} more", column.name, "the same", *said))
+
+
+def _check_column(column: Column, values: pa.Array, typed: pa.Array, bad: BoolArray, report: _Report) -> None:
+    code, expected, remedy = _EXPECTED[column.type]
+    if column.type == "time":
+        _check_times(column.name, values, typed, report.result)
+        if typed.type.tz and bad.any():
+            expected += " with a zone such as +01:00, as other times of this column have one"
+    report.leave_out(code, column, values, bad, (expected, remedy))
+    if not column.nullable:
+        empty = np.asarray(typed.is_null()) & ~bad
+        report.leave_out("empty-cell", column, values, empty, ("a value", "fill it in"))
+
+
+def _check_times(name: str, values: pa.Array, typed: pa.Array, result: TableRead) -> None:
+    if days := int(date_only(values).sum()):
+        remedy = "give clock times; each was taken as the end of its day"
+        result.warn("date-without-time", name, f"{days} dates without a time of day", "a date and a time", remedy)
+    if not typed.is_valid().true_count:
+        return
     zoned = typed.type.tz is not None
     if result.zoned is not None and result.zoned != zoned:
-        remedy = "give every time a zone, or none"
-        result.problems.append(Problem("mixed-time-zones", result.file, "", name, "mixed", "all or none", remedy))
+        result.note("mixed-time-zones", name, "mixed", "all or none", "give every time a zone, or none")
     result.zoned = zoned
-    return typed
 
 
-_Converted = tuple[pa.Array, np.ndarray, str, str]
+_Converted = tuple[pa.Array, BoolArray]
+
+
+def _convert(values: pa.Array, kind: ColumnType) -> _Converted:
+    """Convert, and call bad what has a type that cannot be converted at all."""
+    converter, arrow = _CONVERTERS[kind]
+    try:
+        return converter(values)
+    except pa.ArrowException:
+        return pa.nulls(len(values), arrow), np.asarray(values.is_valid())
 
 
 def _to_text(values: pa.Array) -> _Converted:
-    text = values if pa.types.is_string(values.type) else pc.cast(values, pa.string())
+    text = values if pa.types.is_large_string(values.type) else pc.cast(values, pa.string())
     text = pc.utf8_trim_whitespace(text)
     empty = pc.fill_null(pc.equal(text, ""), False)
-    return pc.if_else(empty, pa.scalar(None, pa.string()), text), np.zeros(len(values), dtype=bool), "text", ""
+    return pc.if_else(empty, pa.scalar(None, text.type), text), np.zeros(len(values), dtype=bool)
 
 
 def _to_number(values: pa.Array) -> _Converted:
     """Cast to float64; a NaN or an infinity is an error, an empty cell is not."""
-    expected, remedy = "a finite number", "correct it, or leave it empty if it was not measured"
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        trimmed = pc.utf8_trim_whitespace(values)
-        plain = pc.fill_null(pc.match_substring_regex(trimmed, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"), False)
-        numbers = pc.cast(pc.if_else(plain, trimmed, pa.scalar(None, pa.string())), pa.float64())
+    if pa.types.is_string(values.type):
+        values = _to_text(values)[0]
+        plain = pa.array(number_text(values))
+        numbers = pc.cast(pc.if_else(plain, values, pa.scalar(None, pa.string())), pa.float64())
     else:
         numbers = pc.cast(values, pa.float64())
     finite = pc.fill_null(pc.is_finite(numbers), False)
     bad = np.asarray(values.is_valid()) & ~np.asarray(finite)
-    return pc.if_else(finite, numbers, pa.scalar(None, pa.float64())), bad, expected, remedy
+    return pc.if_else(finite, numbers, pa.scalar(None, pa.float64())), bad
 
 
 def _to_boolean(values: pa.Array) -> _Converted:
-    expected, remedy = "True, False or empty", "write True or False; leave it empty where it is to be predicted"
     if pa.types.is_boolean(values.type):
-        return values, np.zeros(len(values), dtype=bool), expected, remedy
+        return values, np.zeros(len(values), dtype=bool)
     text = [None if value is None else str(value).strip().lower() for value in values.to_pylist()]
-    text = [{"1.0": "1", "0.0": "0"}.get(word, word) if word else None for word in text]
     typed = [True if word in _TRUE else False if word in _FALSE else None for word in text]
-    bad = np.array([word is not None and value is None for word, value in zip(text, typed, strict=True)], dtype=bool)
-    return pa.array(typed, pa.bool_()), bad, expected, remedy
+    bad = np.array([bool(word) and value is None for word, value in zip(text, typed, strict=True)], dtype=bool)
+    return pa.array(typed, pa.bool_()), bad
 
 
-def _to_time(values: pa.Array) -> _Converted:
+def _to_date(values: pa.Array) -> _Converted:
     times, bad = parse_times(values)
-    return times, bad, "an ISO 8601 time such as 2020-01-31T09:00:00", ISO_REMEDY
+    return pc.cast(times, pa.date32(), safe=False), bad
 
 
-_CONVERTERS: dict[str, Callable[[pa.Array], _Converted]] = {
-    "string": _to_text,
-    "number": _to_number,
-    "boolean": _to_boolean,
-    "time": _to_time,
+_CONVERTERS: dict[ColumnType, tuple[Callable[[pa.Array], _Converted], pa.DataType]] = {
+    "string": (_to_text, pa.string()),
+    "number": (_to_number, pa.float64()),
+    "boolean": (_to_boolean, pa.bool_()),
+    "time": (parse_times, pa.timestamp("us")),
+    "date": (_to_date, pa.date32()),
+}
+_EXPECTED: dict[ColumnType, tuple[str, str, str]] = {
+    "string": ("bad-text", "text", "export the column as text"),
+    "number": ("not-a-number", "a finite number", "correct it, or leave it empty if it was not measured"),
+    "boolean": (
+        "not-a-boolean",
+        "True, False or empty",
+        "write True or False; leave it empty where it is to be predicted",
+    ),
+    "time": ("bad-time", "an ISO 8601 time such as 2020-01-31T09:00:00", ISO_REMEDY),
+    "date": ("bad-time", "an ISO 8601 date such as 2020-01-31", ISO_REMEDY),
 }

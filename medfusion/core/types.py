@@ -83,6 +83,8 @@ class Embedding:
     present : array (n,), bool
         Where the modality has something to say.
     feature_names : sequence of str, length d
+    same_unit : bool
+        Whether all features are measured in one unit (activations of one layer), so that their spreads compare.
 
     Raises
     ------
@@ -93,6 +95,7 @@ class Embedding:
     values: FloatArray | sparse.csr_array
     present: BoolArray
     feature_names: Sequence[str]
+    same_unit: bool = False
 
     def __post_init__(self) -> None:
         n, d = self.values.shape
