@@ -1,0 +1,233 @@
+"""The three tables that scoring writes: predictions, the ledger that explains them, and what could not be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy.special import expit
+
+from medfusion.core.errors import Problem
+from medfusion.core.schema import Column, TableSchema
+from medfusion.core.types import TOLERANCE, BoolArray, Explanation, FloatArray, Sample
+from medfusion.outputs.files import atomic
+from medfusion.outputs.fold import fold
+
+_WHO = (
+    Column("subject_id", "string", "Patient"),
+    Column("prediction_time", "time", "The moment from which the risk is seen; nothing later was used"),
+)
+PREDICTIONS = TableSchema(
+    "predictions",
+    "One row per sample. logit = base_logit + sum of share_<modality>; risk = 1 / (1 + exp(-logit)). For each modality "
+    "there are two more columns: share_<modality> (number, log-odds, exactly 0 where absent) and present_<modality> "
+    "(boolean).",
+    (
+        *_WHO,
+        Column("risk", "number", "Calibrated probability of the event"),
+        Column("risk_low", "number", "Lower end of the interval of the risk; empty where there is none", nullable=True),
+        Column(
+            "risk_high", "number", "Upper end of the interval of the risk; empty where there is none", nullable=True
+        ),
+        Column("logit", "number", "Log-odds of the risk"),
+        Column("base_logit", "number", "Log-odds of somebody of whom nothing is known"),
+        Column("findings", "string", "Codes of what was noticed, separated by commas; empty if nothing", nullable=True),
+        Column("model_id", "string", "Which model predicted"),
+        Column(
+            "seen_in_training",
+            "boolean",
+            "Whether the model was fitted to this patient, so that the risk says little about its accuracy",
+            required=False,
+            nullable=True,
+        ),
+    ),
+    other_columns="any",
+)
+LEDGER = TableSchema(
+    "ledger",
+    "One row per sample, modality and feature; the shares of a modality sum to share_<modality> of the prediction.",
+    (
+        *_WHO,
+        Column("modality", "string", "Kind of data"),
+        Column("feature", "string", "Lab value, word or region"),
+        Column("value", "string", "What was observed, as text; empty where it was missing", nullable=True),
+        Column("share", "number", "What it added to the log-odds; positive raises the risk"),
+    ),
+    other_columns="any",
+)
+QUARANTINE = TableSchema(
+    "quarantine",
+    "One row per file or record that could not be used.",
+    (
+        Column("subject_id", "string", "Patient, where that is known", nullable=True),
+        Column("path", "string", "File, relative to the cohort folder"),
+        Column("code", "string", "Stable identifier of the kind of problem"),
+        Column("detail", "string", "The problem in one line"),
+        Column("remedy", "string", "What to do about it"),
+    ),
+    other_columns="any",
+)
+SCHEMAS: tuple[TableSchema, ...] = (PREDICTIONS, LEDGER, QUARANTINE)
+_ARROW = {"string": pa.string(), "number": pa.float64(), "boolean": pa.bool_()}
+
+
+def predictions_table(
+    samples: Sequence[Sample],
+    *,
+    risk: FloatArray,
+    interval: FloatArray,
+    logit: FloatArray,
+    base_logit: float,
+    shares: Mapping[str, FloatArray],
+    present: Mapping[str, BoolArray],
+    findings: Sequence[Sequence[str]],
+    model_id: str,
+    seen_in_training: Sequence[bool | None],
+) -> pa.Table:
+    """Build the table of predictions.
+
+    Parameters
+    ----------
+    samples : sequence of Sample, length n
+    risk : array (n,), probabilities
+    interval : array (n, 2)
+        Lower and upper end; NaN where there is none.
+    logit : array (n,), log-odds
+    base_logit : float
+    shares : mapping from modality to array (n,), log-odds
+    present : mapping from modality to array (n,), bool
+    findings : sequence of sequences of codes, length n
+    model_id : str
+    seen_in_training : sequence of bool or None, length n
+
+    Returns
+    -------
+    pyarrow.Table
+
+    Raises
+    ------
+    ValueError
+        If a row does not add up; see `check_predictions`.
+    """
+    n = len(samples)
+    columns = {
+        **_who([sample.subject_id for sample in samples], [sample.prediction_time for sample in samples]),
+        "risk": pa.array(risk, pa.float64()),
+        "risk_low": pa.array(interval[:, 0], pa.float64(), from_pandas=True),
+        "risk_high": pa.array(interval[:, 1], pa.float64(), from_pandas=True),
+        "logit": pa.array(logit, pa.float64()),
+        "base_logit": pa.array(np.full(n, base_logit), pa.float64()),
+    }
+    for name in shares:
+        columns[f"share_{name}"] = pa.array(shares[name], pa.float64())
+        columns[f"present_{name}"] = pa.array(present[name], pa.bool_())
+    columns["findings"] = pa.array([",".join(codes) or None for codes in findings], pa.string())
+    columns["model_id"] = pa.array([model_id] * n, pa.string())
+    columns["seen_in_training"] = pa.array(list(seen_in_training), pa.bool_())
+    table = pa.table(columns)
+    check_predictions(table)
+    return table
+
+
+def check_predictions(table: pa.Table) -> None:
+    """Refuse predictions that do not add up.
+
+    Raises
+    ------
+    ValueError
+        If the base and the shares of a row do not sum to its logit within 1e-6, its risk is not the logistic of its
+        logit, an absent modality has a share, or an interval ends before it begins.
+    """
+    numbers = {
+        name: table[name].to_numpy()
+        for name in table.column_names
+        if name.startswith("share_") or name in {"risk", "risk_low", "risk_high", "logit", "base_logit"}
+    }
+    shares = {name.removeprefix("share_"): values for name, values in numbers.items() if name.startswith("share_")}
+    total = numbers["base_logit"] + sum(shares.values())
+    _refuse(table, ~(np.abs(total - numbers["logit"]) <= TOLERANCE), "the shares do not sum to the logit")
+    off = ~(np.abs(expit(numbers["logit"]) - numbers["risk"]) <= TOLERANCE)
+    _refuse(table, off, "the risk is not the logistic of the logit")
+    for name, values in shares.items():
+        absent = ~table[f"present_{name}"].to_numpy(zero_copy_only=False)
+        _refuse(table, absent & (values != 0), f"{name} is absent and has a share")
+    _refuse(table, numbers["risk_low"] > numbers["risk_high"], "the interval ends before it begins")
+
+
+def _refuse(table: pa.Table, bad: BoolArray, what: str) -> None:
+    rows = np.flatnonzero(bad)
+    if len(rows):
+        first = table["subject_id"][int(rows[0])].as_py()
+        raise ValueError(f"{len(rows)} of {table.num_rows} predictions are refused, first of subject {first}: {what}")
+
+
+def ledger_table(ledgers: Iterable[tuple[Sample, Explanation]], top: int | None = None) -> pa.Table:
+    """Build the table of everything that each risk is the sum of.
+
+    Parameters
+    ----------
+    ledgers : iterable of (Sample, Explanation)
+    top : int or None
+        Lines per modality; the others are folded into one. None for all.
+
+    Returns
+    -------
+    pyarrow.Table
+    """
+    rows = [
+        (sample.subject_id, sample.prediction_time, modality, line.feature, value_text(line.value), line.share)
+        for sample, ledger in ledgers
+        for modality, lines in ledger.by_feature.items()
+        for line in (lines if top is None else fold(lines, top))
+    ]
+    subject_ids, times, *others = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in LEDGER.columns]
+    columns = _who(subject_ids, times)
+    for column, values in zip(LEDGER.columns[2:], others, strict=True):
+        columns[column.name] = pa.array(values, _ARROW[column.type])
+    return pa.table(columns)
+
+
+def quarantine_table(problems: Iterable[Problem]) -> pa.Table:
+    """Build the table of what could not be used.
+
+    Examples
+    --------
+    >>> problem = Problem("bad-time", "ehr.csv", "row 3", "time", "1/2/20", "ISO 8601", "write 2020-02-01")
+    >>> quarantine_table([problem]).to_pylist()[0]["detail"]
+    "error ehr.csv row 3: time is '1/2/20', expected ISO 8601; write 2020-02-01 [bad-time]"
+    """
+    rows = [
+        (problem.subject_id or None, problem.file, problem.code, problem.line(), problem.remedy) for problem in problems
+    ]
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in QUARANTINE.columns]
+    names = [column.name for column in QUARANTINE.columns]
+    return pa.table({name: pa.array(values, pa.string()) for name, values in zip(names, columns, strict=True)})
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file in one piece: readers see the old one or the new one, never half."""
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def value_text(value: float | str | None) -> str | None:
+    """Write a value as a ledger shows it; None stays None.
+
+    Examples
+    --------
+    >>> value_text(4.70), value_text(123456.0), value_text("left lower"), value_text(None)
+    ('4.7', '123456', 'left lower', None)
+    """
+    return f"{value:.6g}" if isinstance(value, float | int) else value
+
+
+def _who(subject_ids: Sequence[str], times: Sequence[datetime]) -> dict[str, pa.Array]:
+    zone = "UTC" if times and times[0].tzinfo else None
+    return {
+        "subject_id": pa.array(subject_ids, pa.string()),
+        "prediction_time": pa.array(times, pa.timestamp("us", tz=zone)),
+    }
