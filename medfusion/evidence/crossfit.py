@@ -1,0 +1,198 @@
+"""One modality as calibrated evidence, by cross-fitting.
+
+The patients are divided into folds. For every fold an encoder and a head are fitted on the other folds: a *member*. The
+members serve three times: what each says of the patients it has not seen calibrates the modality and weighs it against
+the others; their mean is what new patients get; and how much they differ tells how sure that is.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medfusion.core.errors import MedfusionWarning
+from medfusion.core.protocols import Advance, Encoder, Modality
+from medfusion.core.state import State
+from medfusion.core.types import Attribution, BoolArray, FeatureShare, FloatArray
+from medfusion.evidence.calibration import Platt
+from medfusion.evidence.choose import MeanHead, fit_head, inner_folds
+from medfusion.evidence.heads import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Patients:
+    """Whose rows they are, what happened, and in which fold each is left out.
+
+    Attributes
+    ----------
+    subject_ids : array (n,)
+    events : array (n,), bool
+    folds : array (n,), int
+        Equal for all rows of a patient.
+    weights : array (n,)
+        1/sqrt(rows of that patient): a patient seen often counts more, but not that much more.
+    """
+
+    subject_ids: np.ndarray
+    events: BoolArray
+    folds: np.ndarray
+
+    @property
+    def weights(self) -> FloatArray:
+        """How much each row counts."""
+        _, inverse, counts = np.unique(self.subject_ids, return_inverse=True, return_counts=True)
+        return np.asarray(1.0 / np.sqrt(counts[inverse]))
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An encoder and a head, fitted without one fold."""
+
+    encoder: Encoder
+    head: MeanHead
+
+    def raw(self, payloads: Sequence[Any | None]) -> FloatArray:
+        """Return log-odds (n,), NaN where absent."""
+        embedding = self.encoder.encode(payloads)
+        raw = np.full(len(payloads), np.nan)
+        if embedding.present.any():
+            raw[embedding.present] = self.head.raw(embedding.values[embedding.present])
+        return raw
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceModel:
+    """A modality's members and their common calibration.
+
+    Attributes
+    ----------
+    modality : Modality
+    members : tuple of Member, length k
+        Member i has not seen the patients of fold i.
+    platt : Platt
+        From raw log-odds to calibrated ones.
+    base : float
+        Log-odds of the base rate; evidence is relative to it.
+    """
+
+    modality: Modality
+    members: tuple[Member, ...]
+    platt: Platt
+    base: float
+
+    def member_evidence(self, payloads: Sequence[Any | None]) -> FloatArray:
+        """Return what each member says (k, n), relative to the base rate; NaN where absent."""
+        return np.stack([self.platt.apply(member.raw(payloads)) - self.base for member in self.members])
+
+    def attribute(self, payload: Any, mixture: FloatArray, scale: float) -> list[FeatureShare]:
+        """Open up the evidence of one payload.
+
+        Parameters
+        ----------
+        payload : object
+        mixture : array (k,)
+            How much each member counts; sums to 1.
+        scale : float
+            What the evidence is multiplied with in the risk.
+
+        Returns
+        -------
+        list of FeatureShare
+            Largest first; they sum to scale * (mixture @ evidence).
+        """
+        total: dict[str, FeatureShare] = {}
+        for member, part in zip(self.members, mixture, strict=True):
+            if part > 0:
+                for line in member.encoder.explain(payload, self._attribution(member, payload, part * scale)):
+                    known = total.get(line.feature)
+                    share = line.share + (known.share if known else 0.0)
+                    total[line.feature] = FeatureShare(line.feature, line.value, share)
+        return sorted(total.values(), key=lambda line: -abs(line.share))
+
+    def _attribution(self, member: Member, payload: Any, factor: float) -> Attribution:
+        """Bring a member's shares to the scale that is shown."""
+        opened = member.head.shares(member.encoder.encode([payload]).values)
+        slope = factor * self.platt.slope
+        constant = factor * (self.platt.apply(opened.constant) - self.base)
+        return Attribution(
+            shares=slope * opened.shares[0].astype(float),
+            constant=float(constant),
+            slope=None if opened.slope is None else slope * opened.slope,
+            reference=opened.reference,
+        )
+
+    def state(self) -> State:
+        """Return everything but the modality."""
+        members = [{"encoder": member.encoder.state(), "head": member.head.state()} for member in self.members]
+        return {"members": members, "platt": self.platt.state(), "base": self.base}
+
+    @classmethod
+    def restore(cls, modality: Modality, state: State) -> EvidenceModel:
+        """Return the model that `state` described."""
+        members = tuple(
+            Member(modality.restore(member["encoder"]), MeanHead.restore(member["head"])) for member in state["members"]
+        )
+        return cls(modality, members, Platt(**state["platt"]), float(state["base"]))
+
+
+def crossfit(
+    modality: Modality, payloads: Sequence[Any | None], patients: Patients, base: float, seed: int, advance: Advance
+) -> tuple[EvidenceModel, FloatArray] | None:
+    """Fit a modality's members, one per fold, and calibrate them on what they had not seen.
+
+    Parameters
+    ----------
+    modality : Modality
+    payloads : sequence of length n, None where absent
+    patients : Patients
+    base : float
+        Log-odds of the base rate.
+    seed : int
+    advance : callable
+        Called with 1 after each member.
+
+    Returns
+    -------
+    (EvidenceModel, array (n,)) or None
+        The model and its out-of-fold evidence, NaN where absent; None, with a warning, if too few patients have this
+        modality.
+    """
+    members, raw = [], np.full(len(payloads), np.nan)
+    for fold in range(patients.folds.max() + 1):
+        member = _fit_member(modality, payloads, patients, fold, seed)
+        advance(1)
+        if member is None:
+            warnings.warn(MedfusionWarning(_too_few(modality.name)), stacklevel=2)
+            return None
+        left_out = np.flatnonzero(patients.folds == fold)
+        raw[left_out] = member.raw([payloads[row] for row in left_out])
+        members.append(member)
+    here = ~np.isnan(raw)
+    platt = Platt.fit(raw[here], patients.events[here], patients.weights[here])
+    return EvidenceModel(modality, tuple(members), platt, base), platt.apply(raw) - base
+
+
+def _fit_member(
+    modality: Modality, payloads: Sequence[Any | None], patients: Patients, fold: int, seed: int
+) -> Member | None:
+    chosen = np.flatnonzero((patients.folds != fold) & np.array([payload is not None for payload in payloads]))
+    present = [payloads[row] for row in chosen]
+    if len(present) == 0:
+        return None
+    encoder = modality.encoder()
+    encoder.fit(present, patients.events[chosen])
+    embedding = encoder.encode(present)
+    kept = chosen[embedding.present]
+    values = embedding.values[embedding.present]
+    rows = Rows(values, patients.events[kept], patients.weights[kept], patients.subject_ids[kept], embedding.same_unit)
+    if values.shape[1] == 0 or inner_folds(rows) < 2:
+        return None
+    return Member(encoder, fit_head(encoder.heads, rows, seed))
+
+
+def _too_few(name: str) -> str:
+    return f"{name} is left out of the model: too few patients with and without the event have it"
