@@ -70,7 +70,7 @@ def fit_head(kinds: Sequence[HeadKind], rows: Rows, seed: int) -> MeanHead:
     """
     if len(kinds) == 1:
         return MeanHead([(_head_class(kinds[0])().fit(rows), Platt())])
-    folds = patient_folds(rows.subject_ids, rows.events, inner_folds(rows), seed)
+    folds = patient_folds(rows.subject_ids.tolist(), rows.events, inner_folds(rows), seed)
     tried = [_left_out(_head_class(kind), rows, folds) for kind in kinds]
     options = [[index] for index in range(len(kinds))] + [list(range(len(kinds)))]
     best = min(options, key=lambda option: _loss(np.mean([tried[index][1] for index in option], axis=0), rows))

@@ -7,14 +7,12 @@ the others; their mean is what new patients get; and how much they differ tells 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from medfusion.core.errors import MedfusionWarning
 from medfusion.core.protocols import Advance, Encoder, Modality
 from medfusion.core.state import State
 from medfusion.core.types import Attribution, BoolArray, FeatureShare, FloatArray
@@ -158,7 +156,7 @@ def crossfit(
     Returns
     -------
     (EvidenceModel, array (n,)) or None
-        The model and its out-of-fold evidence, NaN where absent; None, with a warning, if too few patients have this
+        The model and its out-of-fold evidence, NaN where absent; None if too few patients have this
         modality.
     """
     members, raw = [], np.full(len(payloads), np.nan)
@@ -166,10 +164,9 @@ def crossfit(
         member = _fit_member(modality, payloads, patients, fold, seed)
         advance(1)
         if member is None:
-            warnings.warn(MedfusionWarning(_too_few(modality.name)), stacklevel=2)
             return None
         left_out = np.flatnonzero(patients.folds == fold)
-        raw[left_out] = member.raw([payloads[row] for row in left_out])
+        raw[left_out] = member.raw([payloads[row] for row in left_out.tolist()])
         members.append(member)
     here = ~np.isnan(raw)
     platt = Platt.fit(raw[here], patients.events[here], patients.weights[here])
@@ -180,7 +177,7 @@ def _fit_member(
     modality: Modality, payloads: Sequence[Any | None], patients: Patients, fold: int, seed: int
 ) -> Member | None:
     chosen = np.flatnonzero((patients.folds != fold) & np.array([payload is not None for payload in payloads]))
-    present = [payloads[row] for row in chosen]
+    present = [payloads[row] for row in chosen.tolist()]
     if len(present) == 0:
         return None
     encoder = modality.encoder()
@@ -192,7 +189,3 @@ def _fit_member(
     if values.shape[1] == 0 or inner_folds(rows) < 2:
         return None
     return Member(encoder, fit_head(encoder.heads, rows, seed))
-
-
-def _too_few(name: str) -> str:
-    return f"{name} is left out of the model: too few patients with and without the event have it"

@@ -20,7 +20,7 @@ PARAMETERS: dict[str, Any] = {
     "max_depth": 4,
     "subsample": 0.7,
     "colsample_bytree": 0.3,
-    "min_child_weight": 4,
+    "min_child_weight": 0.1,
     "reg_lambda": 5.0,
     "seed": 0,
 }

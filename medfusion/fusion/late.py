@@ -120,6 +120,6 @@ def _sandwich(
     scores = np.zeros((patient.max() + 1, len(parameters)))
     np.add.at(scores, patient, design * (weights * (events - risk))[:, None])
     bread = np.linalg.inv(curvature[np.ix_(free, free)])
-    covariance = np.zeros_like(curvature)
+    covariance: FloatArray = np.zeros(curvature.shape)
     covariance[np.ix_(free, free)] = bread @ scores[:, free].T @ scores[:, free] @ bread
     return covariance

@@ -35,6 +35,9 @@ AFTERMATH = timedelta(hours=24)
 AFTERMATH_WORSE = 2.0
 """By how many standard deviations values get worse then, where there was an event."""
 
+_IDS_PER_SEED = 100_000
+"""Two cohorts of different seeds share no patient."""
+
 
 @dataclass(slots=True)
 class Patient:
@@ -61,7 +64,10 @@ def draw_patients(subjects: int, seed: int) -> list[Patient]:
     >>> draw_patients(2, 0) == draw_patients(5, 0)[:2]
     True
     """
-    return [_draw_patient(np.random.default_rng([seed, index]), index) for index in range(subjects)]
+    return [
+        _draw_patient(np.random.default_rng([seed, index]), f"P{seed * _IDS_PER_SEED + index + 1:06d}")
+        for index in range(subjects)
+    ]
 
 
 def truth_of(patients: Sequence[Patient]) -> Truth:
@@ -76,11 +82,11 @@ def truth_of(patients: Sequence[Patient]) -> Truth:
     return Truth(BASE, pd.DataFrame(rows), drivers_by_modality())
 
 
-def _draw_patient(rng: np.random.Generator, index: int) -> Patient:
+def _draw_patient(rng: np.random.Generator, subject_id: str) -> Patient:
     site = str(rng.choice(list(SITES), p=[part for part, _ in SITES.values()]))
     sex = str(rng.choice(["F", "M"]))
     age = int(np.clip(round(rng.normal(64.0, 16.0)), 18, 97))
-    patient = Patient(f"P{index + 1:05d}", sex, age, site)
+    patient = Patient(subject_id, sex, age, site)
     stay = _Stay.drawn(rng, patient)
     admitted = FIRST_ADMISSION + timedelta(minutes=int(rng.integers(500 * 24 * 60)))
     until = admitted + timedelta(minutes=int(rng.integers(18 * 60, 36 * 60)))

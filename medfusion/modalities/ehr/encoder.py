@@ -1,0 +1,130 @@
+"""From payloads to an embedding: a column per code and statistic, and per fact or level of a fact."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfusion.core.protocols import HeadKind
+from medfusion.core.state import State
+from medfusion.core.types import Attribution, BoolArray, Embedding, FeatureShare, FloatArray
+from medfusion.modalities.ehr.facts import NO_FACTS, FactColumns, level_of
+from medfusion.modalities.ehr.payload import EhrPayload
+from medfusion.modalities.ehr.series import SeriesColumns
+
+MIN_RECORDS = 5
+"""How many training records have to know a code, a number or a level for it to become a feature."""
+TAIL = 0.005
+"""Part of the training values at either end that is drawn in."""
+AVERAGE = "(average record)"
+"""The line of a ledger with what the average record contributes."""
+
+
+class EhrEncoder:
+    """Lays payloads out in columns that are chosen on training data.
+
+    A code, a number or a level that fewer than 5 training records know is left out, and so is a column that is the
+    same wherever it is known, or repeats another. What is not known is NaN, with one exception: in a record that has
+    events, a code without events has ``count`` 0, because then it is a fact that it was not recorded.
+
+    Values beyond all but 0.5 % of the training values on that side are drawn in to the last of these, because a sensor
+    that slipped or a comma in the wrong place (a pH of 735) would sway a linear head; the ledger shows them as they
+    were observed. Nothing is scaled or imputed, and outcomes are not looked at: that is up to the head.
+
+    Attributes
+    ----------
+    feature_names : list of str
+        Such as ``"lactate last"``, ``"age_years"`` and ``"sex=F"``; empty before `fit`.
+    """
+
+    heads: ClassVar[tuple[HeadKind, ...]] = ("linear", "trees")
+
+    def __init__(self) -> None:
+        self._use(SeriesColumns.none(), FactColumns.none(), np.empty((2, 0)))
+
+    def fit(self, payloads: Sequence[Any | None], events: BoolArray) -> None:
+        """Choose columns; ``events`` are not used."""
+        there = [payload for payload in payloads if payload is not None]
+        series = SeriesColumns.known_in(there, MIN_RECORDS)
+        facts = FactColumns.known_in([payload.facts for payload in there], MIN_RECORDS)
+        values = _matrix(there, series, facts)
+        ordered = np.sort(values, axis=0)
+        useful = _useful(values, ordered)
+        split = len(series.names)
+        self._use(series.kept(useful[:split]), facts.kept(useful[split:]), _range(ordered[:, useful]))
+
+    def encode(self, payloads: Sequence[Any | None]) -> Embedding:
+        """Return one row per payload, float32; a payload that knows none of the features is absent."""
+        values = np.clip(_matrix(payloads, self._series, self._facts), *self._range).astype(np.float32)
+        return Embedding(values, np.asarray(~np.isnan(values).all(axis=1)), self.feature_names)
+
+    def explain(self, payload: Any, attribution: Attribution) -> list[FeatureShare]:
+        """Name every feature with what was observed; the levels of a fact become one line."""
+        start = len(self._series.names)
+        plain = start + len(self._facts.numbers)
+        shares = np.asarray(attribution.shares, dtype=float)
+        row = _matrix([payload], self._series, self._facts)[0, :plain].tolist()
+        observed = [None if math.isnan(value) else value for value in row]
+        lines = list(map(FeatureShare, self.feature_names[:plain], observed, shares[:plain].tolist()))
+        for name, columns in self._facts.groups().items():
+            share = sum(float(shares[start + column]) for column in columns)
+            lines.append(FeatureShare(name, level_of(payload.facts.get(name)), share))
+        lines.append(FeatureShare(AVERAGE, None, float(attribution.constant)))
+        return lines
+
+    def state(self) -> State:
+        """Return the columns and the range of each."""
+        return {"series": self._series.state(), "facts": self._facts.state(), "range": self._range}
+
+    @classmethod
+    def restore(cls, state: State) -> EhrEncoder:
+        """Return the encoder that `state` described."""
+        encoder = cls()
+        encoder._use(SeriesColumns.restore(state["series"]), FactColumns.restore(state["facts"]), state["range"])
+        return encoder
+
+    def _use(self, series: SeriesColumns, facts: FactColumns, span: FloatArray) -> None:
+        self._series, self._facts, self._range = series, facts, span
+        self.feature_names = series.names + facts.names
+
+
+def _matrix(payloads: Sequence[EhrPayload | None], series: SeriesColumns, facts: FactColumns) -> FloatArray:
+    known = [NO_FACTS if payload is None else payload.facts for payload in payloads]
+    return np.hstack([series.values(payloads), facts.values(known)])
+
+
+def _useful(values: FloatArray, ordered: FloatArray) -> BoolArray:
+    """Say which columns are known often enough, are not always the same, and repeat no column before them."""
+    known = _known(ordered)
+    varied = _at(ordered, 0 * known) < _at(ordered, known - 1)
+    # Where each code has one value only, its last, first, least, greatest and mean value are one feature.
+    first: dict[bytes, int] = {}
+    new = [first.setdefault(_digest(column), place) == place for place, column in enumerate(values.T)]
+    return np.asarray((known >= MIN_RECORDS) & varied & np.array(new, dtype=bool))
+
+
+def _range(ordered: FloatArray) -> FloatArray:
+    """Return what values are drawn in to, (2, d); no limits for a column where that would leave one value only."""
+    skipped = (TAIL * (_known(ordered) - 1)).astype(int)
+    lowest, highest = _at(ordered, skipped), _at(ordered, _known(ordered) - 1 - skipped)
+    single = lowest == highest
+    return np.stack([np.where(single, -np.inf, lowest), np.where(single, np.inf, highest)])
+
+
+def _known(ordered: FloatArray) -> NDArray[np.int64]:
+    """Count the numbers of each column."""
+    return np.asarray((~np.isnan(ordered)).sum(axis=0))
+
+
+def _at(ordered: FloatArray, places: NDArray[np.int64]) -> FloatArray:
+    """Return one value of each column, which is sorted with NaN last."""
+    return ordered[places, np.arange(ordered.shape[1])]
+
+
+def _digest(column: FloatArray) -> bytes:
+    return hashlib.blake2b(np.where(np.isnan(column), np.nan, column).tobytes(), digest_size=16).digest()

@@ -1,0 +1,95 @@
+"""Events of an electronic health record: vital signs, laboratory values, diagnoses, and facts without a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from medfusion.core.errors import Problem, UsageError
+from medfusion.core.folder import CohortFolder
+from medfusion.core.protocols import Advance, ModalityOptions
+from medfusion.core.schema import TableSchema
+from medfusion.core.state import State
+from medfusion.core.types import FeatureShare, Records
+from medfusion.core.views import View
+from medfusion.modalities.ehr.encoder import EhrEncoder
+from medfusion.modalities.ehr.example import example_payload
+from medfusion.modalities.ehr.harmonise import declared_units, with_one_unit
+from medfusion.modalities.ehr.payload import EhrPayload, read_payloads
+from medfusion.modalities.ehr.summary import STATISTICS, VERSION
+from medfusion.modalities.ehr.tables import LONG, WIDE, read_events
+from medfusion.modalities.ehr.view import view_of
+
+_AT_ONCE = 4096
+"""Records read at once: enough for vectorised work, few enough for little memory."""
+
+
+class EhrModality:
+    """Values over time, each code summarised by its last and first value, extremes, mean, slope, count and age.
+
+    The facts of subjects.csv (sex, age, site) are features of this modality, too.
+
+    Raises
+    ------
+    UsageError
+        If there are settings: it has none.
+    """
+
+    name: ClassVar[str] = "ehr"
+    tables: ClassVar[tuple[TableSchema, ...]] = (LONG, WIDE)
+
+    def __init__(self, options: ModalityOptions) -> None:
+        if options.settings:
+            names = ", ".join(f"{self.name}.{key}" for key in options.settings)
+            raise UsageError(f"{names}: no such setting; {self.name} has none")
+
+    def index(self, folder: CohortFolder) -> pa.Table | None:
+        """Read ehr.csv or .parquet, long or wide, with one unit per code.
+
+        Returns
+        -------
+        pyarrow.Table or None
+            Columns ``subject_id``, ``time``, ``code`` (dictionary), ``unit`` (dictionary; empty where unknown) and
+            ``numeric_value`` (float64; null for an event without a value). None where there is no such file.
+        """
+        found = read_events(folder)
+        if found is None:
+            return None
+        file, events = found
+        events = with_one_unit(events, declared_units(folder), file, folder.problems)
+        return events.select(["subject_id", "time", "code", "unit", "numeric_value"])
+
+    def read(self, records: Sequence[Records], problems: list[Problem], advance: Advance) -> list[EhrPayload | None]:
+        """Summarise every code of every record; None where there are no events and no facts."""
+        payloads: list[EhrPayload | None] = []
+        for start in range(0, len(records), _AT_ONCE):
+            batch = records[start : start + _AT_ONCE]
+            payloads += read_payloads(batch)
+            advance(len(batch))
+        return payloads
+
+    def identity(self) -> Mapping[str, str]:
+        """Say which statistics payloads hold."""
+        return {"summary": VERSION, "statistics": " ".join(STATISTICS)}
+
+    def encoder(self) -> EhrEncoder:
+        """Return an unfitted encoder."""
+        return EhrEncoder()
+
+    def restore(self, state: State) -> EhrEncoder:
+        """Return an encoder as it was."""
+        return EhrEncoder.restore(state)
+
+    def fingerprints(self, payload: Any) -> list[str]:
+        """Return nothing: equal values in two patients are no copy."""
+        return []
+
+    def view(self, payload: Any, shares: Sequence[FeatureShare]) -> list[View]:
+        """Return the curves, and what has none as facts."""
+        return [view_of(payload, shares)]
+
+    def example(self, seed: int) -> EhrPayload:
+        """Return three days on a ward."""
+        return example_payload(seed)

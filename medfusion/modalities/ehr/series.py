@@ -1,0 +1,143 @@
+"""Summaries of series as columns: which codes and statistics, and in which unit."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfusion.core.errors import MedfusionWarning
+from medfusion.core.state import State
+from medfusion.core.types import BoolArray, FloatArray
+from medfusion.modalities.ehr.payload import EhrPayload, Vocabulary
+from medfusion.modalities.ehr.summary import IN_UNIT, PER_HOUR, STATISTICS
+from medfusion.modalities.ehr.units import conversion
+
+_COUNT = STATISTICS.index("count")
+_NOWHERE = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeriesColumns:
+    """Columns for codes: one per statistic that is worth it.
+
+    Attributes
+    ----------
+    codes, units : list of str
+        The unit is the training data's; empty where it is unknown.
+    places : array (codes, statistics), int
+        The column of each code's statistic; -1 where there is none.
+    """
+
+    codes: list[str]
+    units: list[str]
+    places: NDArray[np.int64]
+
+    @classmethod
+    def none(cls) -> SeriesColumns:
+        """Return no columns."""
+        return cls([], [], np.empty((0, len(STATISTICS)), dtype=np.int64))
+
+    @classmethod
+    def known_in(cls, payloads: Sequence[EhrPayload], least: int) -> SeriesColumns:
+        """Choose the codes that at least ``least`` of the payloads have, with all statistics."""
+        seen: Counter[str] = Counter()
+        units: dict[str, str] = {}
+        for vocabulary, mine in _by_vocabulary(payloads).items():
+            counts = np.bincount(np.concatenate(mine), minlength=len(vocabulary.codes))
+            seen.update(dict(zip(vocabulary.codes, counts.tolist(), strict=True)))
+            units.update({c: unit for c, unit in zip(vocabulary.codes, vocabulary.units, strict=True) if unit})
+        codes = sorted(code for code, n in seen.items() if n >= least)
+        places = np.arange(len(codes) * len(STATISTICS)).reshape(len(codes), len(STATISTICS))
+        return cls(codes, [units.get(code, "") for code in codes], places)
+
+    @property
+    def names(self) -> list[str]:
+        """Such as ``"lactate last"``."""
+        every = [f"{code} {statistic}" for code in self.codes for statistic in STATISTICS]
+        return [name for name, place in zip(every, self.places.flat, strict=True) if place != _NOWHERE]
+
+    def kept(self, which: BoolArray) -> SeriesColumns:
+        """Return some of the columns, and the codes that they need."""
+        keep = np.zeros(self.places.shape, dtype=bool)
+        keep[self.places != _NOWHERE] = which
+        places = np.where(keep, np.cumsum(keep).reshape(keep.shape) - 1, _NOWHERE)
+        rows = np.flatnonzero(keep.any(axis=1))
+        return SeriesColumns([self.codes[row] for row in rows], [self.units[row] for row in rows], places[rows])
+
+    def values(self, payloads: Sequence[EhrPayload | None]) -> FloatArray:
+        """Return one row per payload; NaN where nothing is known."""
+        width = int((self.places != _NOWHERE).sum())
+        # One column too many, the last: it takes what has no place.
+        values = np.full((len(payloads), width + 1), np.nan)
+        recorded = [
+            (row, payload) for row, payload in enumerate(payloads) if payload is not None and len(payload.codes)
+        ]
+        if recorded:
+            self._fill(values, [row for row, _ in recorded], [payload for _, payload in recorded])
+        return values[:, :width]
+
+    def state(self) -> State:
+        """Return the columns as plain data."""
+        return {"codes": self.codes, "units": self.units, "places": self.places}
+
+    @classmethod
+    def restore(cls, state: State) -> SeriesColumns:
+        """Return the columns that `state` described."""
+        return cls(list(state["codes"]), list(state["units"]), state["places"])
+
+    def _fill(self, values: FloatArray, rows: list[int], payloads: Sequence[EhrPayload]) -> None:
+        values[np.array(rows)[:, None], self.places[:, _COUNT]] = 0.0
+        found = {vocabulary: self._find(vocabulary) for vocabulary in {payload.vocabulary for payload in payloads}}
+        pairs = [(found[payload.vocabulary], payload.codes) for payload in payloads]
+        summaries = np.concatenate([payload.summaries for payload in payloads])
+        if any(match.converts for match in found.values()):
+            factor = np.concatenate([match.factor[codes] for match, codes in pairs])[:, None]
+            offset = np.concatenate([match.offset[codes] for match, codes in pairs])[:, None]
+            summaries[:, IN_UNIT] = summaries[:, IN_UNIT] * factor + offset
+            summaries[:, PER_HOUR] *= factor
+        code = np.concatenate([match.code[codes] for match, codes in pairs])
+        row = np.repeat(rows, [len(codes) for _, codes in pairs])
+        places = np.vstack([self.places, np.full((1, len(STATISTICS)), _NOWHERE)])
+        values[row[:, None], places[code]] = summaries
+
+    def _find(self, vocabulary: Vocabulary) -> _Match:
+        """Find the codes of a vocabulary among the columns, and convert units."""
+        where = {code: place for place, code in enumerate(self.codes)}
+        code = np.array([where.get(name, _NOWHERE) for name in vocabulary.codes])
+        match = _Match(code, np.ones(len(code)), np.zeros(len(code)))
+        for place in np.flatnonzero(code != _NOWHERE).tolist():
+            unit, target = vocabulary.units[place], self.units[code[place]]
+            if unit and target and unit != target:
+                match.converts = True
+                exact = conversion(unit, target)
+                match.factor[place], match.offset[place] = exact or (np.nan, np.nan)
+                if exact is None:
+                    _warn(vocabulary.codes[place], unit, target)
+        return match
+
+
+@dataclass(slots=True)
+class _Match:
+    """For each code of a vocabulary: its place among the columns (-1: none), and how to convert its values."""
+
+    code: NDArray[np.int64]
+    factor: FloatArray
+    offset: FloatArray
+    converts: bool = False
+
+
+def _warn(code: str, unit: str, target: str) -> None:
+    said = f"{code} is given in {unit}; the model was trained on {target}, and there is no exact conversion"
+    warnings.warn(f"{said}: its values are taken as missing", MedfusionWarning, stacklevel=2)
+
+
+def _by_vocabulary(payloads: Sequence[EhrPayload]) -> dict[Vocabulary, list[NDArray[np.int64]]]:
+    found: dict[Vocabulary, list[NDArray[np.int64]]] = {}
+    for payload in payloads:
+        found.setdefault(payload.vocabulary, []).append(payload.codes)
+    return found

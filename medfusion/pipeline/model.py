@@ -1,0 +1,253 @@
+"""A trained risk model: evidence per modality, their sum, and who was seen in training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from medfusion.core.errors import ModelFolderError
+from medfusion.core.protocols import Modality
+from medfusion.core.state import load_state, save_state
+from medfusion.core.types import BoolArray, Explanation, FloatArray
+from medfusion.evidence import EvidenceModel
+from medfusion.explain import close_ledger
+from medfusion.fusion import LateFusion
+
+FORMAT = 1
+_STATE, _CARD = "state", "card.json"
+Payloads = Mapping[str, Sequence[Any | None]]
+"""Payloads by modality; all of the same length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Who was seen in training, and by which members: salted hashes, no names.
+
+    Attributes
+    ----------
+    salt : str
+    folds : mapping from hash to int
+        The member of that number has not seen the patient.
+    """
+
+    salt: str
+    folds: Mapping[str, int]
+
+    @classmethod
+    def of(cls, subject_ids: Sequence[str], folds: NDArray[np.int64]) -> Roster:
+        """Note the patients of a training run."""
+        salt = secrets.token_hex(16)
+        return cls(salt, {_hash(salt, subject): int(fold) for subject, fold in zip(subject_ids, folds, strict=True)})
+
+    def fold(self, subject_id: str) -> int | None:
+        """Return the fold of a patient; None for somebody new."""
+        return self.folds.get(_hash(self.salt, subject_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a model says of n samples.
+
+    Attributes
+    ----------
+    logit : array (n,)
+    shares : array (n, modalities)
+        ``base + shares.sum(axis=1) = logit``.
+    present : array (n, modalities), bool
+    interval : array (n, 2)
+        95 % interval of the risk.
+    mixture : array (n, members)
+        How much each member counts: all alike for new patients; for a patient of the training cohort only the one
+        that has not seen them.
+    seen : array (n,), bool
+        Whether the patient was in the training cohort.
+    """
+
+    logit: FloatArray
+    shares: FloatArray
+    present: BoolArray
+    interval: FloatArray
+    mixture: FloatArray
+    seen: BoolArray
+
+    @property
+    def risk(self) -> FloatArray:
+        """Calibrated probabilities (n,)."""
+        return np.asarray(expit(self.logit))
+
+
+@dataclass(frozen=True, slots=True)
+class RiskModel:
+    """A calibrated late-fusion risk model.
+
+    Attributes
+    ----------
+    task, positive : str
+        What is predicted, and what it means.
+    evidence : mapping from modality to EvidenceModel
+    fusion : LateFusion
+    roster : Roster
+    card : mapping
+        What is known about the model: data, versions, cross-validated figures. JSON values.
+    model_id : str
+        Digest of everything that decides a prediction.
+    """
+
+    task: str
+    positive: str
+    evidence: Mapping[str, EvidenceModel]
+    fusion: LateFusion
+    roster: Roster
+    card: Mapping[str, Any]
+    model_id: str = ""
+
+    @property
+    def modalities(self) -> dict[str, Modality]:
+        """The modalities that take part."""
+        return {name: model.modality for name, model in self.evidence.items()}
+
+    def predict(self, subject_ids: Sequence[str], payloads: Payloads) -> Predictions:
+        """Predict n samples, each from the modalities that it has."""
+        by_member = np.stack([model.member_evidence(payloads[name]) for name, model in self.evidence.items()], axis=-1)
+        members = len(by_member)
+        folds = [self.roster.fold(subject) for subject in subject_ids]
+        mixture = np.array([np.full(members, 1 / members) if f is None else np.eye(members)[f] for f in folds])
+        mixture = mixture.reshape(len(folds), members)
+        evidence = np.einsum("nk,knm->nm", mixture, by_member)
+        logit = self.fusion.logit(evidence)
+        spread = 1.96 * np.sqrt(self._variance(by_member, evidence))
+        return Predictions(
+            logit=logit,
+            shares=self.fusion.shares(evidence),
+            present=~np.isnan(evidence),
+            interval=expit(np.column_stack([logit - spread, logit + spread])),
+            mixture=mixture,
+            seen=np.array([fold is not None for fold in folds], dtype=bool),
+        )
+
+    def _variance(self, by_member: FloatArray, evidence: FloatArray) -> FloatArray:
+        """Variance of the logits: of the heads by the delete-a-group jackknife [1]_, plus that of the fusion.
+
+        .. [1] Kott PS (2001). The delete-a-group jackknife. Journal of Official Statistics 17(4).
+        """
+        logits = np.stack([self.fusion.logit(each) for each in by_member])
+        members = len(logits)
+        of_heads = (members - 1) / members * ((logits - logits.mean(axis=0)) ** 2).sum(axis=0)
+        return np.asarray(of_heads + self.fusion.variance(evidence))
+
+    def explain(self, predictions: Predictions, row: int, payloads: Payloads) -> Explanation:
+        """Open up one prediction, from the base rate to single values, words and regions."""
+        lines, shares = {}, {}
+        for index, (name, model) in enumerate(self.evidence.items()):
+            shares[name] = float(predictions.shares[row, index])
+            if predictions.present[row, index]:
+                scale = float(self.fusion.weights[index])
+                lines[name] = model.attribute(payloads[name][row], predictions.mixture[row], scale)
+        return close_ledger(self.fusion.base, shares, lines, float(predictions.logit[row]))
+
+    def findings(self, predictions: Predictions, row: int) -> list[str]:
+        """Return codes of what a reader of one prediction should know."""
+        codes = [f"no-{name}" for name, here in zip(self.evidence, predictions.present[row], strict=True) if not here]
+        if not predictions.present[row].any():
+            codes = ["no-data"]
+        return codes + ["seen-in-training"] * bool(predictions.seen[row])
+
+    def save(self, folder: Path) -> str:
+        """Write the model folder: JSON and safetensors only. Return the model id."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "task": self.task,
+            "positive": self.positive,
+            "modalities": {
+                name: {
+                    "identity": dict(model.modality.identity()),
+                    "settings": dict(self.card["settings"].get(name, {})),
+                    "evidence": model.state(),
+                }
+                for name, model in self.evidence.items()
+            },
+            "fusion": self.fusion.state(),
+            "roster": {"salt": self.roster.salt, "folds": dict(self.roster.folds)},
+        }
+        save_state(folder, _STATE, state)
+        card = {"format": FORMAT, "model_id": _digest(folder), **self.card}
+        (folder / _CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return str(card["model_id"])
+
+
+def load_model(folder: Path, build: Any) -> RiskModel:
+    """Read a model folder.
+
+    Parameters
+    ----------
+    folder : Path
+    build : callable
+        Takes settings by modality, returns modalities by name.
+
+    Raises
+    ------
+    ModelFolderError
+        If the folder is damaged, was changed after training, or needs what is not here.
+    """
+    card = _read_card(folder)
+    if card.get("model_id") != _digest(folder):
+        raise ModelFolderError(f"{folder.name}: its files were changed after training; get the folder again")
+    state = load_state(folder, _STATE)
+    try:
+        parts = state["modalities"]
+        modalities = build({name: part["settings"] for name, part in parts.items()})
+        evidence = {}
+        for name, part in parts.items():
+            _check_identity(name, part["identity"], modalities)
+            evidence[name] = EvidenceModel.restore(modalities[name], part["evidence"])
+        roster = Roster(state["roster"]["salt"], state["roster"]["folds"])
+        fusion = LateFusion.restore(state["fusion"])
+        return RiskModel(state["task"], state["positive"], evidence, fusion, roster, card, card["model_id"])
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ModelFolderError(f"{folder.name}: not a model of this version ({error!r})") from error
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    try:
+        card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelFolderError(f"{folder}: no model folder ({_CARD} is missing)") from None
+    except ValueError as error:
+        raise ModelFolderError(f"{folder.name}/{_CARD}: cannot be read") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise ModelFolderError(f"{folder.name}: made by another version of medfusion; train it again")
+    return card
+
+
+def _check_identity(name: str, expected: Mapping[str, str], modalities: Mapping[str, Modality]) -> None:
+    if name not in modalities:
+        raise ModelFolderError(f"the model needs the modality {name}, which is not installed")
+    found = modalities[name].identity()
+    for key in sorted(set(expected) | set(found)):
+        if expected.get(key) != found.get(key):
+            raise ModelFolderError(
+                f"{name}: {key} is {found.get(key)} here, the model was made with {expected.get(key)}"
+            )
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for suffix in (".json", ".safetensors"):
+        path = folder / (_STATE + suffix)
+        if not path.is_file():
+            raise ModelFolderError(f"{folder.name}: {path.name} is missing")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _hash(salt: str, subject_id: str) -> str:
+    return hashlib.sha256(f"{salt}:{subject_id}".encode()).hexdigest()[:24]

@@ -1,0 +1,200 @@
+"""Using a trained model on a cohort: evaluate, score, explain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medfusion.cohort import Cohort, open_cohort
+from medfusion.core.errors import DataError, Problem, UsageError
+from medfusion.core.folder import CohortFolder
+from medfusion.core.types import Sample
+from medfusion.evaluation.evaluate import Evaluation, evaluate
+from medfusion.outputs import files, tables
+from medfusion.outputs.ledger import RESEARCH_USE, RiskReport
+from medfusion.outputs.report import write_report
+from medfusion.pipeline.data import Track, build_modalities, read_payloads, silent
+from medfusion.pipeline.model import Payloads, Predictions, RiskModel, load_model
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What a scoring run wrote.
+
+    Attributes
+    ----------
+    scored : int
+        Rows of predictions.parquet.
+    quarantined : list of Problem
+        What could not be used.
+    """
+
+    scored: int
+    quarantined: list[Problem]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A model beside the cohort it is used on."""
+
+    model: RiskModel
+    cohort: Cohort
+
+    def predict(self, samples: Sequence[Sample], track: Track) -> tuple[Predictions, Payloads]:
+        """Predict samples of the cohort."""
+        payloads = read_payloads(self.cohort, self.model.modalities, samples, self.cohort.problems, track)
+        return self.model.predict([sample.subject_id for sample in samples], payloads), payloads
+
+
+def open_for_use(model_folder: Path, cohort_folder: Path, cache: Path | None = None) -> Opened:
+    """Load a model and open a cohort for it.
+
+    The task is the model's where the cohort has it, else the cohort's only one.
+    """
+    model = load_model(model_folder, lambda settings: build_modalities(settings, cache))
+    tasks = CohortFolder.open(cohort_folder).config.get("tasks", {})
+    task = model.task if model.task in tasks else None
+    return Opened(model, open_cohort(cohort_folder, list(model.modalities.values()), task))
+
+
+def evaluate_model(
+    model_folder: Path,
+    cohort_folder: Path,
+    out: Path,
+    *,
+    cache: Path | None = None,
+    seed: int = 0,
+    track: Track = silent,
+) -> Evaluation:
+    """Evaluate a model on the labelled samples of a cohort; write metrics.json and report.html.
+
+    Patients of the training cohort are judged by the member that has not seen them.
+
+    Raises
+    ------
+    DataError
+        If no sample has a label.
+    """
+    opened = open_for_use(model_folder, cohort_folder, cache)
+    samples = [sample for sample in opened.cohort.samples if sample.event is not None]
+    if not samples:
+        expected, remedy = "labelled samples", "fill in boolean_value, or use medfusion score"
+        raise DataError(
+            [Problem("no-labels", opened.cohort.task.labels, "", "boolean_value", "empty", expected, remedy)]
+        )
+    predictions, _ = opened.predict(samples, track)
+    events = np.array([bool(sample.event) for sample in samples])
+    subjects = [sample.subject_id for sample in samples]
+    result = evaluate(events, predictions.risk, subjects, predictions.present, list(opened.model.evidence), seed)
+    _write_evaluation(out, opened, result, predictions)
+    return result
+
+
+def _write_evaluation(out: Path, opened: Opened, result: Evaluation, predictions: Predictions) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    seen, model = int(predictions.seen.sum()), opened.model
+    numbers = {"model_id": model.model_id, "task": model.task, "seen_in_training": seen, **result.as_dict()}
+    files.write_text(out / "metrics.json", json.dumps(numbers, indent=1, allow_nan=False) + "\n")
+    basis = {
+        "Model": model.model_id,
+        "Task": f"{model.task}: {model.positive}",
+        "Cohort": opened.cohort.name,
+        "Samples": result.n,
+        "Patients": result.n_subjects,
+        "Events": result.n_events,
+        "Modalities": ", ".join(model.evidence),
+        "Samples of patients from training": f"{seen}, each judged by the member that has not seen the patient",
+        "Intervals": result.intervals,
+    }
+    notes = [RESEARCH_USE]
+    if seen:
+        notes.append(
+            "For patients from training the heads are out of fold, but the few weights of the fusion are not. "
+            "New patients give the better estimate."
+        )
+    write_report(out / "report.html", f"Evaluation of {model.task}", result.frame(), result.panels, basis, notes)
+
+
+def score(
+    model_folder: Path,
+    cohort_folder: Path,
+    out: Path,
+    *,
+    cache: Path | None = None,
+    ledger: bool = True,
+    track: Track = silent,
+) -> Scoring:
+    """Score every sample of a cohort; write predictions.parquet, ledger.parquet and quarantine.parquet."""
+    opened = open_for_use(model_folder, cohort_folder, cache)
+    samples, model = opened.cohort.samples, opened.model
+    predictions, payloads = opened.predict(samples, track)
+    out.mkdir(parents=True, exist_ok=True)
+    rows = range(len(samples))
+    scored = tables.predictions_table(
+        samples,
+        risk=predictions.risk,
+        interval=predictions.interval,
+        logit=predictions.logit,
+        base_logit=model.fusion.base,
+        shares={name: predictions.shares[:, i] for i, name in enumerate(model.evidence)},
+        present={name: predictions.present[:, i] for i, name in enumerate(model.evidence)},
+        findings=[model.findings(predictions, row) for row in rows],
+        model_id=model.model_id,
+        seen_in_training=predictions.seen.tolist(),
+    )
+    if ledger:
+        advance = track("explain", len(samples))
+        ledgers = []
+        for row in rows:
+            ledgers.append((samples[row], model.explain(predictions, row, payloads)))
+            advance(1)
+        tables.write_table(out / "ledger.parquet", tables.ledger_table(ledgers))
+    quarantined = [problem for problem in opened.cohort.problems if problem.severity == "error"]
+    tables.write_table(out / "quarantine.parquet", tables.quarantine_table(quarantined))
+    tables.write_table(out / "predictions.parquet", scored)
+    return Scoring(len(samples), quarantined)
+
+
+def explain(opened: Opened, subject_id: str, at: datetime | None = None, track: Track = silent) -> RiskReport:
+    """Explain the risk of one patient at one of the cohort's prediction times, the latest by default.
+
+    Raises
+    ------
+    UsageError
+        If the cohort has no such sample.
+    """
+    mine = [sample for sample in opened.cohort.samples if sample.subject_id == subject_id]
+    chosen = [sample for sample in mine if at is None or sample.prediction_time == at]
+    if not chosen:
+        times = ", ".join(sample.prediction_time.isoformat() for sample in mine)
+        raise UsageError(
+            f"subject {subject_id} has no prediction time {at.isoformat()}; there are: {times}"
+            if at and mine
+            else f"the cohort has no sample of subject {subject_id}"
+        )
+    sample = chosen[-1]
+    predictions, payloads = opened.predict([sample], track)
+    explanation = opened.model.explain(predictions, 0, payloads)
+    return RiskReport(
+        subject_id=subject_id,
+        prediction_time=sample.prediction_time,
+        explanation=explanation,
+        risk_low=float(predictions.interval[0, 0]),
+        risk_high=float(predictions.interval[0, 1]),
+        present=dict(zip(opened.model.evidence, predictions.present[0].tolist(), strict=True)),
+        views=_views(opened.model, payloads, explanation.by_feature),
+        findings=opened.model.findings(predictions, 0),
+        model_id=opened.model.model_id,
+        seen_in_training=bool(predictions.seen[0]),
+    )
+
+
+def _views(model: RiskModel, payloads: Payloads, lines: Any) -> dict[str, Any]:
+    here = {name: each[0] for name, each in payloads.items() if each[0] is not None and name in lines}
+    return {name: model.modalities[name].view(payload, lines[name]) for name, payload in here.items()}
