@@ -223,6 +223,9 @@ def explain(
     subject: Annotated[str, typer.Option(help="Whose risk.")],
     at: Annotated[datetime | None, typer.Option(help="Prediction time; the latest by default.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with film, curves and notes.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the waterfall; .svg, .png or .pdf.")
+    ] = None,
     as_json: AsJson = False,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
@@ -234,16 +237,19 @@ def explain(
     from medfusion import pipeline  # noqa: PLC0415
     from medfusion.outputs.ledger import ledger_json, ledger_text  # noqa: PLC0415
     from medfusion.outputs.patient import write_patient_page  # noqa: PLC0415
+    from medfusion.outputs.waterfall import waterfall  # noqa: PLC0415
 
     opened = pipeline.open_for_use(model, cohort, _cache(cache, no_cache))
     report = pipeline.explain(opened, subject, at)
     if html:
         write_patient_page(html, report)
+    if figure:
+        waterfall(report).savefig(figure, dpi=150)
     if as_json:
         return _print_json(ledger_json(report))
     out_console.print(ledger_text(report))
-    if html:
-        out_console.print(f"written: {html}", highlight=False)
+    for written in filter(None, (html, figure)):
+        out_console.print(f"written: {written}", highlight=False)
     return None
 
 

@@ -20,11 +20,12 @@ PARAMETERS: dict[str, Any] = {
     "max_depth": 4,
     "subsample": 0.7,
     "colsample_bytree": 0.3,
-    "min_child_weight": 0.1,
     "reg_lambda": 5.0,
     "seed": 0,
 }
 ROUNDS = 500
+CHILDREN = 3000
+"""A leaf holds at least one in so many of the rows, by weight and variance; small cohorts need small leaves."""
 _SMALL = 200_000
 """Below this many cells, threads cost more than they bring."""
 
@@ -45,9 +46,10 @@ class TreeHead:
 
     def fit(self, rows: Rows) -> TreeHead:
         """Fit on dense rows; NaN is a missing value."""
-        matrix = xgb.QuantileDMatrix(rows.values, label=rows.events, weight=rows.weights)
         threads = 1 if rows.values.size < _SMALL else 0
-        self._booster = xgb.train({**PARAMETERS, "nthread": threads}, matrix, ROUNDS)
+        matrix = xgb.QuantileDMatrix(rows.values, label=rows.events, weight=rows.weights, nthread=threads or None)
+        leaf = float(rows.weights.sum()) / CHILDREN
+        self._booster = xgb.train({**PARAMETERS, "min_child_weight": leaf, "nthread": threads}, matrix, ROUNDS)
         return self
 
     @property

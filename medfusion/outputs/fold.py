@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from medfusion.core.types import FeatureShare
 
+VISIBLE = 0.005
+"""Log-odds below which a share reads 0.00 and needs no line of its own."""
+
 
 def fold(lines: Sequence[FeatureShare], top: int) -> list[FeatureShare]:
     """Keep the lines with the largest shares, and put the others into one line with their sum.
@@ -29,7 +32,8 @@ def fold(lines: Sequence[FeatureShare], top: int) -> list[FeatureShare]:
     [('lactate', 1.0), ('(2 others)', -0.25)]
     """
     ordered = sorted(lines, key=lambda line: -abs(line.share))
-    kept, others = ordered[:top], ordered[top:]
+    shown = min(top, sum(abs(line.share) >= VISIBLE for line in ordered))
+    kept, others = ordered[:shown], ordered[shown:]
     if len(others) > 1:
         return [*kept, FeatureShare(f"({len(others)} others)", None, math.fsum(line.share for line in others))]
     return ordered

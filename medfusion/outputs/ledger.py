@@ -46,7 +46,7 @@ class RiskReport:
         Codes of what was noticed.
     model_id : str
     seen_in_training : bool or None
-        Whether the model was fitted to this patient; None if unknown.
+        Whether the patient was in the training cohort; None if unknown.
     """
 
     subject_id: str
@@ -161,7 +161,7 @@ def footnotes(report: RiskReport) -> list[str]:
     """Return what has to be said beneath every ledger."""
     lines = [f"Log-odds: + raises the risk, {MINUS} lowers it; base and shares add up to the risk's log-odds."]
     if report.seen_in_training:
-        lines.append("The model was fitted to this patient: the risk is no evidence of how good the model is.")
+        lines.append("A patient of the training cohort: the part of the model that has not seen them answers.")
     if report.findings:
         lines.append("Findings: " + ", ".join(report.findings))
     return [*lines, RESEARCH_USE]

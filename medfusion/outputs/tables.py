@@ -40,7 +40,7 @@ PREDICTIONS = TableSchema(
         Column(
             "seen_in_training",
             "boolean",
-            "Whether the model was fitted to this patient, so that the risk says little about its accuracy",
+            "Whether the patient was in the training cohort; the part of the model that has not seen them answered",
             required=False,
             nullable=True,
         ),

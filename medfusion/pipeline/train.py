@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from medfusion import __version__
 from medfusion.cohort import Cohort, open_cohort, require_two_classes
@@ -25,6 +26,7 @@ from medfusion.pipeline.model import Payloads, RiskModel, Roster
 
 FOLDS = 5
 _RESAMPLES = 200
+_SMALL = 3000
 _RECORDED = ("numpy", "pandas", "pyarrow", "pydicom", "scikit-learn", "scipy", "torch", "monai", "xgboost-cpu")
 
 
@@ -87,21 +89,19 @@ def train(
     require_two_classes(cohort)
     payloads = read_payloads(cohort, modalities, cohort.samples, cohort.problems, track)
     patients = _patients(cohort, seed)
-    fitted = _fit_evidence({name: modalities[name] for name in cohort_order(payloads)}, payloads, patients, seed, track)
-    evidence = np.column_stack([out_of_fold for _, out_of_fold in fitted.values()])
-    results = cross_validated(evidence, list(fitted), patients, seed, track)
-    fusion = LateFusion().fit(evidence, patients.events, patients.weights, patients.subject_ids)
+    here = {name: modalities[name] for name, each in payloads.items() if any(payload is not None for payload in each)}
+    # Below this size threads wait for each other longer than they work.
+    with threadpool_limits(1 if len(cohort) < _SMALL else None, user_api="blas"):
+        fitted = _fit_evidence(here, payloads, patients, seed, track)
+        evidence = np.column_stack([out_of_fold for _, out_of_fold in fitted.values()])
+        results = cross_validated(evidence, list(fitted), patients, seed, track)
+        fusion = LateFusion().fit(evidence, patients.events, patients.weights, patients.subject_ids)
     card = _card(cohort, patients, settings, seed, results, fusion, list(fitted))
     roster = Roster.of(list(patients.subject_ids), patients.folds)
     models = {name: model for name, (model, _) in fitted.items()}
     model = RiskModel(cohort.task.name, cohort.task.positive, models, fusion, roster, card)
     model.save(out)
     return Training(model, results, cohort.problems)
-
-
-def cohort_order(payloads: Payloads) -> list[str]:
-    """Return the modalities that anybody has."""
-    return [name for name, each in payloads.items() if any(payload is not None for payload in each)]
 
 
 def _patients(cohort: Cohort, seed: int) -> Patients:

@@ -47,8 +47,8 @@ def test_the_text_says_what_was_observed_and_what_is_not_there(report):
     assert "notes: not there" in text
     assert "Risk 50 % (interval 29 % to 63 %)   subject C42, seen from 2020-03-14 09:30" in text
     assert "Research use only" in text
-    assert "fitted to this patient" not in text
-    assert "fitted to this patient" in text_of(replace(report, seen_in_training=True))
+    assert "patient of the training cohort" not in text
+    assert "patient of the training cohort" in text_of(replace(report, seen_in_training=True))
 
 
 def test_bars_go_to_the_side_of_their_sign(report):

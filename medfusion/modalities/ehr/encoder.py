@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medfusion.core.protocols import HeadKind
 from medfusion.core.state import State
@@ -19,8 +18,6 @@ from medfusion.modalities.ehr.series import SeriesColumns
 
 MIN_RECORDS = 5
 """How many training records have to know a code, a number or a level for it to become a feature."""
-TAIL = 0.005
-"""Part of the training values at either end that is drawn in."""
 AVERAGE = "(average record)"
 """The line of a ledger with what the average record contributes."""
 
@@ -32,9 +29,9 @@ class EhrEncoder:
     same wherever it is known, or repeats another. What is not known is NaN, with one exception: in a record that has
     events, a code without events has ``count`` 0, because then it is a fact that it was not recorded.
 
-    Values beyond all but 0.5 % of the training values on that side are drawn in to the last of these, because a sensor
-    that slipped or a comma in the wrong place (a pH of 735) would sway a linear head; the ledger shows them as they
-    were observed. Nothing is scaled or imputed, and outcomes are not looked at: that is up to the head.
+    A value outside the range of the training values is drawn in to it, so that no head extrapolates from a slipped
+    sensor or a comma in the wrong place; the ledger shows what was observed. Nothing is scaled or imputed, and outcomes
+    are not looked at: that is up to the head.
 
     Attributes
     ----------
@@ -53,10 +50,10 @@ class EhrEncoder:
         series = SeriesColumns.known_in(there, MIN_RECORDS)
         facts = FactColumns.known_in([payload.facts for payload in there], MIN_RECORDS)
         values = _matrix(there, series, facts)
-        ordered = np.sort(values, axis=0)
-        useful = _useful(values, ordered)
         split = len(series.names)
-        self._use(series.kept(useful[:split]), facts.kept(useful[split:]), _range(ordered[:, useful]))
+        span = np.stack([np.fmin.reduce(values, initial=np.nan), np.fmax.reduce(values, initial=np.nan)])
+        useful = _useful(values) & (span[0] < span[1])
+        self._use(series.kept(useful[:split]), facts.kept(useful[split:]), span[:, useful])
 
     def encode(self, payloads: Sequence[Any | None]) -> Embedding:
         """Return one row per payload, float32; a payload that knows none of the features is absent."""
@@ -98,33 +95,17 @@ def _matrix(payloads: Sequence[EhrPayload | None], series: SeriesColumns, facts:
     return np.hstack([series.values(payloads), facts.values(known)])
 
 
-def _useful(values: FloatArray, ordered: FloatArray) -> BoolArray:
-    """Say which columns are known often enough, are not always the same, and repeat no column before them."""
-    known = _known(ordered)
-    varied = _at(ordered, 0 * known) < _at(ordered, known - 1)
+def _useful(values: FloatArray) -> BoolArray:
+    """Say which columns are known often enough, and repeat no column before them."""
+    known = (~np.isnan(values)).sum(axis=0)
     # Where each code has one value only, its last, first, least, greatest and mean value are one feature.
     first: dict[bytes, int] = {}
-    new = [first.setdefault(_digest(column), place) == place for place, column in enumerate(values.T)]
-    return np.asarray((known >= MIN_RECORDS) & varied & np.array(new, dtype=bool))
-
-
-def _range(ordered: FloatArray) -> FloatArray:
-    """Return what values are drawn in to, (2, d); no limits for a column where that would leave one value only."""
-    skipped = (TAIL * (_known(ordered) - 1)).astype(int)
-    lowest, highest = _at(ordered, skipped), _at(ordered, _known(ordered) - 1 - skipped)
-    single = lowest == highest
-    return np.stack([np.where(single, -np.inf, lowest), np.where(single, np.inf, highest)])
-
-
-def _known(ordered: FloatArray) -> NDArray[np.int64]:
-    """Count the numbers of each column."""
-    return np.asarray((~np.isnan(ordered)).sum(axis=0))
-
-
-def _at(ordered: FloatArray, places: NDArray[np.int64]) -> FloatArray:
-    """Return one value of each column, which is sorted with NaN last."""
-    return ordered[places, np.arange(ordered.shape[1])]
+    new = [
+        first.setdefault(_digest(column), place) == place for place, column in enumerate(np.ascontiguousarray(values.T))
+    ]
+    return np.asarray((known >= MIN_RECORDS) & np.array(new, dtype=bool))
 
 
 def _digest(column: FloatArray) -> bytes:
-    return hashlib.blake2b(np.where(np.isnan(column), np.nan, column).tobytes(), digest_size=16).digest()
+    plain = np.where(np.isnan(column), np.nan, column)  # NaN has more than one form
+    return hashlib.blake2b(plain.tobytes(), digest_size=16).digest()

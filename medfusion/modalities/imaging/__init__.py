@@ -23,9 +23,11 @@ from medfusion.core.types import FeatureShare, Records
 from medfusion.core.views import View
 from medfusion.modalities.imaging.backbone import DEFAULT, FILTERS, STRIDE, Backbone, has_default
 from medfusion.modalities.imaging.encoder import ImagingEncoder
+from medfusion.modalities.imaging.example import example_dicom
 from medfusion.modalities.imaging.payload import Films
 from medfusion.modalities.imaging.reader import FilmReader
 from medfusion.modalities.imaging.studies import IMAGING_TABLE, index_films
+from medfusion.modalities.imaging.view import film_views
 
 _SETTINGS = ("backbone", "weights", "size")
 _SIZES = (64, 1024)
@@ -79,7 +81,8 @@ class ImagingModality:
 
     def encoder(self) -> ImagingEncoder:
         """Return an encoder; it is ready at once, because the backbone is frozen."""
-        return ImagingEncoder(self._reader.backbone.dimensions, self._reader.maps)
+        backbone = self._reader.backbone
+        return ImagingEncoder(backbone.dimensions, self._reader.maps, same_unit=backbone.name != FILTERS)
 
     def restore(self, state: State) -> ImagingEncoder:
         """Return an encoder as it was.
@@ -100,14 +103,10 @@ class ImagingModality:
 
     def view(self, payload: Films, shares: Sequence[FeatureShare]) -> list[View]:
         """Return the films with the shares of their regions; see `view.film_views`."""
-        from medfusion.modalities.imaging.view import film_views
-
         return list(film_views(payload, shares, self._reader.grid))
 
     def example(self, seed: int) -> Films:
         """Return one drawn chest film, read as any other."""
-        from medfusion.modalities.imaging.example import example_dicom
-
         film = self._reader.read_one(f"example-{seed}.dcm", example_dicom(seed), datetime(2020, 1, 31, 9))
         return Films((film,))
 

@@ -136,7 +136,7 @@ def _bundled() -> Path:
 
 def _network(name: str, weights: Path) -> Callable[[FloatArray], FloatArray]:
     """Build a network, fill it, and return the function from an image to its feature map."""
-    import torch
+    import torch  # noqa: PLC0415 - slow to import
 
     tensors = read_weights(weights)
     if name.startswith("densenet"):
@@ -192,7 +192,7 @@ def _build(name: str, tensors: Mapping[str, Tensor]) -> Any:
     """Build a network without weights, for as many input channels as the weights have."""
     if name == DEFAULT:
         return importlib.import_module("efficientnet_lite_pytorch").EfficientNet.from_name(name)
-    from monai.networks import nets
+    from monai.networks import nets  # noqa: PLC0415 - slow to import
 
     channels = _channels(tensors)
     if name.startswith("densenet"):
@@ -207,7 +207,7 @@ def _build(name: str, tensors: Mapping[str, Tensor]) -> Any:
 
 def _before_pooling(network: nn.Module) -> Callable[[Tensor], Tensor]:
     """Return the function to what the last global average pooling is given, whatever the network is."""
-    from torch import nn
+    from torch import nn  # noqa: PLC0415 - slow to import
 
     # Threads run the network at once; each finds its own map.
     seen = threading.local()

@@ -29,10 +29,13 @@ class ImagingEncoder:
         Length of an embedding.
     maps : function from Film to array (dimensions, rows, columns)
         The feature map whose mean over positions is the film's embedding.
+    same_unit : bool
+        Whether the features are activations of one layer.
     """
 
     dimensions: int
     maps: Callable[[Film], FloatArray]
+    same_unit: bool = True
     heads: ClassVar[tuple[HeadKind, ...]] = ("linear",)
 
     def fit(self, payloads: Sequence[Films | None], events: BoolArray) -> None:
@@ -45,7 +48,8 @@ class ImagingEncoder:
             if payload is not None:
                 values[row] = payload.embedding()
         present = np.array([payload is not None for payload in payloads], dtype=bool)
-        return Embedding(values, present, [f"dim{index}" for index in range(self.dimensions)], same_unit=True)
+        names = [f"dim{index}" for index in range(self.dimensions)]
+        return Embedding(values, present, names, same_unit=self.same_unit)
 
     def explain(self, payload: Films, attribution: Attribution) -> list[FeatureShare]:
         """Name the regions that make up a share, by class-activation mapping.

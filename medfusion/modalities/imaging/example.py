@@ -16,8 +16,8 @@ def example_dicom(seed: int) -> bytes:
     seed : int
         Chooses proportions, haze over a lung, and noise.
     """
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
+    from pydicom.dataset import FileDataset, FileMetaDataset  # noqa: PLC0415 - slow to import
+    from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid  # noqa: PLC0415 - slow to import
 
     uids = [generate_uid(entropy_srcs=["medfusion example", str(seed), kind]) for kind in ("study", "series", "film")]
     meta = FileMetaDataset()

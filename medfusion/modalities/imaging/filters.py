@@ -37,7 +37,7 @@ def filter_maps(image: FloatArray) -> FloatArray:
     >>> filter_maps(np.zeros((64, 64), dtype=np.float32)).shape
     (850, 2, 2)
     """
-    import cv2
+    import cv2  # noqa: PLC0415 - slow to import
 
     grid = image.shape[0] // 32
     local = [cv2.resize(layer, (grid, grid), interpolation=cv2.INTER_AREA) for layer in _layers(image)]
@@ -52,7 +52,7 @@ def filter_maps(image: FloatArray) -> FloatArray:
 
 def _layers(image: FloatArray) -> list[FloatArray]:
     """Return the statistics per pixel, each an array of the image's shape."""
-    import cv2
+    import cv2  # noqa: PLC0415 - slow to import
 
     layers: list[FloatArray] = [image, image * image]
     layers += [np.maximum(0.0, 1.0 - np.abs(image - level) * np.float32(7.0)) for level in _LEVELS]

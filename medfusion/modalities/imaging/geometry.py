@@ -25,7 +25,7 @@ def letterbox(image: FloatArray, size: int) -> FloatArray:
     >>> letterbox(np.ones((4, 8), dtype=np.float32), 4)[:, 0].tolist()
     [0.0, 1.0, 1.0, 0.0]
     """
-    import cv2
+    import cv2  # noqa: PLC0415 - slow to import
 
     top, left, height, width = inner_box((image.shape[0], image.shape[1]), size)
     smaller = height < image.shape[0]

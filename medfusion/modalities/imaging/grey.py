@@ -52,7 +52,7 @@ def from_colour(stored: NDArray[Any], dataset: Any, photometric: str) -> FloatAr
         If the photometric interpretation is not known.
     """
     if photometric == "PALETTE COLOR":
-        from pydicom.pixels.processing import apply_color_lut
+        from pydicom.pixels.processing import apply_color_lut  # noqa: PLC0415 - slow to import
 
         stored = apply_color_lut(stored, dataset)
         peak = float(np.iinfo(stored.dtype).max)

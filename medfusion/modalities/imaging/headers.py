@@ -63,9 +63,9 @@ def read_header(path: Path) -> tuple[Kind, dict[str, str]]:
                 return kind, {}
             file.seek(0)
             header, has_pixels = _dicom_header(file)
-    except OSError as error:
-        raise rejected("unreadable-file", "file", str(error.strerror), "a readable file", "check the file") from None
     except Exception as error:  # damaged files make the parser fail in every way there is
+        if isinstance(error, OSError) and error.strerror:
+            raise rejected("unreadable-file", "file", error.strerror, "a readable file", "check the file") from None
         got, remedy = type(error).__name__, "export the file again"
         raise rejected("unreadable-dicom", "file", got, "a DICOM file", remedy) from None
     if header["SOPClassUID"] == _DIRECTORY:
@@ -75,7 +75,7 @@ def read_header(path: Path) -> tuple[Kind, dict[str, str]]:
 
 
 def _dicom_header(file: BinaryIO) -> tuple[dict[str, str], bool]:
-    from pydicom import dcmread
+    from pydicom import dcmread  # noqa: PLC0415 - slow to import
 
     dataset = dcmread(file, stop_before_pixels=True, specific_tags=[*KEYWORDS, "DirectoryRecordSequence"], force=True)
     header = {keyword: _text(dataset.get(keyword)) for keyword in KEYWORDS}
@@ -97,7 +97,7 @@ def _check_picture(header: dict[str, str], has_pixels: bool) -> None:
     """Refuse what is no single 2D picture."""
     sop = header["SOPClassUID"]
     if sop in _NO_PICTURE or not (has_pixels and header["Rows"] and header["Columns"]):
-        from pydicom.uid import UID
+        from pydicom.uid import UID  # noqa: PLC0415 - slow to import
 
         got = _NO_PICTURE.get(sop) or f"{UID(sop).name or 'unknown'}, without pixel data"
         raise rejected("not-an-image", "SOPClassUID", got, "an image", "keep only films in imaging/")

@@ -116,7 +116,7 @@ def decode(encoded: Encoded) -> FloatArray:
 
 
 def _load_dicom(data: bytes) -> Encoded:
-    from pydicom import dcmread
+    from pydicom import dcmread  # noqa: PLC0415 - slow to import
 
     dataset = dcmread(BytesIO(data), force=True, specific_tags=[*LOOK, "NumberOfFrames", "PixelData"])
     if "PixelData" not in dataset or not dataset.get("Rows") or not dataset.get("Columns"):
@@ -144,7 +144,7 @@ def _plain(value: Any) -> bytes:
 
 
 def _load_picture(data: bytes) -> Encoded:
-    from PIL import Image
+    from PIL import Image  # noqa: PLC0415 - slow to import
 
     with Image.open(BytesIO(data), formats=("PNG", "JPEG")) as picture:
         size = (picture.height, picture.width)
@@ -161,7 +161,7 @@ def _check_size(size: tuple[int, int]) -> None:
 
 def _syntax(dataset: Any) -> str:
     """Return the transfer syntax, from the encoding itself in old files that do not name it."""
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian  # noqa: PLC0415 - slow to import
 
     named = dataset.file_meta.get("TransferSyntaxUID")
     if named:
@@ -171,8 +171,8 @@ def _syntax(dataset: Any) -> str:
 
 
 def _decode_dicom(dataset: Any) -> FloatArray:
-    from pydicom.pixels.decoders.base import get_decoder
-    from pydicom.uid import UID
+    from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415 - slow to import
+    from pydicom.uid import UID  # noqa: PLC0415 - slow to import
 
     syntax = UID(_syntax(dataset))
     try:
@@ -197,7 +197,7 @@ def _decode_dicom(dataset: Any) -> FloatArray:
 
 def _check_complete(pixel_data: bytes) -> None:
     """Refuse a JPEG stream without its end: decoders fill what is missing with grey and say nothing."""
-    from pydicom.encaps import generate_frames
+    from pydicom.encaps import generate_frames  # noqa: PLC0415 - slow to import
 
     frame = next(generate_frames(pixel_data, number_of_frames=1), b"")
     # Some writers leave a byte or two behind the end marker.
@@ -206,7 +206,7 @@ def _check_complete(pixel_data: bytes) -> None:
 
 
 def _decode_picture(data: bytes) -> FloatArray:
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps  # noqa: PLC0415 - slow to import
 
     with Image.open(BytesIO(data), formats=("PNG", "JPEG")) as picture:
         upright = ImageOps.exif_transpose(picture)

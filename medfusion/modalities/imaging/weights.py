@@ -41,8 +41,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     UsageError
         If the file is damaged, or holds more than tensors and would have to run code to be read.
     """
-    import torch
-    from safetensors.torch import load_file
+    import torch  # noqa: PLC0415 - slow to import
+    from safetensors.torch import load_file  # noqa: PLC0415 - slow to import
 
     try:
         if path.suffix == ".safetensors":
