@@ -1,8 +1,12 @@
 """What all tests share."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from medfusion.cohort.synthetic import Truth, write_synthetic_cohort
+from medfusion.pipeline import Opened, Scoring, Training, open_for_use, score, train
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -13,3 +17,69 @@ def shared() -> Path:
     if not (SHARED / "cohorts").is_dir():
         pytest.skip("the real cohorts are not here: they are expected in ../shared beside the checkout")
     return SHARED
+
+
+@dataclass(frozen=True, slots=True)
+class Synthetic:
+    """A synthetic cohort folder, and the answer."""
+
+    folder: Path
+    truth: Truth
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model folder, and what its training told."""
+
+    folder: Path
+    training: Training
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A folder of scores, and what the scoring told."""
+
+    folder: Path
+    scoring: Scoring
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where embeddings are kept during one run of the tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Synthetic:
+    """Return a cohort of 80 patients; nobody may change it."""
+    folder = tmp_path_factory.mktemp("synthetic") / "cohort"
+    return Synthetic(folder, write_synthetic_cohort(folder, subjects=80, seed=0))
+
+
+@pytest.fixture(scope="session")
+def new_patients(tmp_path_factory: pytest.TempPathFactory) -> Synthetic:
+    """Return a cohort of 25 patients whom the model trained on `synthetic` has never seen."""
+    folder = tmp_path_factory.mktemp("new") / "cohort"
+    return Synthetic(folder, write_synthetic_cohort(folder, subjects=25, seed=1))
+
+
+@pytest.fixture(scope="session")
+def trained(synthetic: Synthetic, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Return a model with all three modalities, trained on `synthetic`; nobody may change it."""
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    return Trained(folder, train(synthetic.folder, folder, cache=cache))
+
+
+@pytest.fixture(scope="session")
+def opened(trained: Trained, synthetic: Synthetic, cache: Path) -> Opened:
+    """Return the model, read back from its folder, beside the cohort that it was trained on."""
+    return open_for_use(trained.folder, synthetic.folder, cache)
+
+
+@pytest.fixture(scope="session")
+def scored(
+    trained: Trained, new_patients: Synthetic, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Scored:
+    """Return the scores of the new patients."""
+    folder = tmp_path_factory.mktemp("scored") / "scores"
+    return Scored(folder, score(trained.folder, new_patients.folder, folder, cache=cache))

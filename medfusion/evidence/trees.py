@@ -17,13 +17,13 @@ PARAMETERS: dict[str, Any] = {
     "objective": "binary:logistic",
     "tree_method": "hist",
     "learning_rate": 0.03,
-    "max_depth": 4,
     "subsample": 0.7,
     "colsample_bytree": 0.3,
     "reg_lambda": 5.0,
     "seed": 0,
 }
-ROUNDS = 500
+COURSES = ((3, 300), (5, 200))
+"""Pairs of (depth, trees): shallow trees for what single values do, then deeper ones for what they do together."""
 CHILDREN = 3000
 """A leaf holds at least one in so many of the rows, by weight and variance; small cohorts need small leaves."""
 _SMALL = 200_000
@@ -46,10 +46,13 @@ class TreeHead:
 
     def fit(self, rows: Rows) -> TreeHead:
         """Fit on dense rows; NaN is a missing value."""
+        self._booster = None
         threads = 1 if rows.values.size < _SMALL else 0
         matrix = xgb.QuantileDMatrix(rows.values, label=rows.events, weight=rows.weights, nthread=threads or None)
         leaf = float(rows.weights.sum()) / CHILDREN
-        self._booster = xgb.train({**PARAMETERS, "min_child_weight": leaf, "nthread": threads}, matrix, ROUNDS)
+        for depth, trees in COURSES:
+            parameters = {**PARAMETERS, "max_depth": depth, "min_child_weight": leaf, "nthread": threads}
+            self._booster = xgb.train(parameters, matrix, trees, xgb_model=self._booster)
         return self
 
     @property

@@ -27,7 +27,7 @@ _AT_ONCE = 4096
 
 
 class EhrModality:
-    """Values over time, each code summarised by its last and first value, extremes, mean, slope, count and age.
+    """Values over time, each code summarised by a few statistics (see `summary.summarise`).
 
     The facts of subjects.csv (sex, age, site) are features of this modality, too.
 

@@ -65,6 +65,8 @@ def read_notes(records: Sequence[Records]) -> list[NotesPayload | None]:
 
 
 def _payload(table: pa.Table, known: dict[str, tuple[Sentence, ...]]) -> NotesPayload | None:
+    if not table.num_rows:
+        return None
     texts = table["text"].to_pylist()
     for text in texts:
         if text not in known:
