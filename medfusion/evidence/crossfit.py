@@ -7,7 +7,9 @@ the others; their mean is what new patients get; and how much they differ tells 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,15 +161,18 @@ def crossfit(
         The model and its out-of-fold evidence, NaN where absent; None if too few patients have this
         modality.
     """
+    folds = range(int(patients.folds.max()) + 1)
     members, raw = [], np.full(len(payloads), np.nan)
-    for fold in range(patients.folds.max() + 1):
-        member = _fit_member(modality, payloads, patients, fold, seed)
-        advance(1)
-        if member is None:
-            return None
-        left_out = np.flatnonzero(patients.folds == fold)
-        raw[left_out] = member.raw([payloads[row] for row in left_out.tolist()])
-        members.append(member)
+    with ThreadPoolExecutor(min(len(folds), os.cpu_count() or 1)) as pool:
+        for fold, member in enumerate(
+            pool.map(lambda fold: _fit_member(modality, payloads, patients, fold, seed), folds)
+        ):
+            advance(1)
+            if member is None:
+                return None
+            left_out = np.flatnonzero(patients.folds == fold)
+            raw[left_out] = member.raw([payloads[row] for row in left_out.tolist()])
+            members.append(member)
     here = ~np.isnan(raw)
     platt = Platt.fit(raw[here], patients.events[here], patients.weights[here])
     return EvidenceModel(modality, tuple(members), platt, base), platt.apply(raw) - base

@@ -158,7 +158,10 @@ def _rotate(matrix: Any) -> tuple[Any, Any]:
         return matrix, lambda coefficients: coefficients
     gram = matrix @ matrix.T
     values, vectors = np.linalg.eigh(gram.toarray() if sparse.issparse(gram) else gram)
-    keep = values > values[-1] * 1e-10
+    keep = values > max(values[-1] * 1e-10, 0.0)
+    if not keep.any():
+        # No feature varies: there is no span, and nothing but an intercept to fit.
+        return matrix, lambda coefficients: coefficients
     root = np.sqrt(values[keep])
     basis = vectors[:, keep]
     return basis * root, lambda coefficients: matrix.T @ (basis @ (coefficients / root))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from medfusion.core.protocols import HeadKind
 from medfusion.core.state import State
 from medfusion.core.types import FloatArray
 from medfusion.evidence.heads import HeadShares, Rows
+from medfusion.evidence.treecheck import checked
 
 PARAMETERS: dict[str, Any] = {
     "objective": "binary:logistic",
@@ -26,8 +28,6 @@ COURSES = ((3, 300), (5, 200))
 """Pairs of (depth, trees): shallow trees for what single values do, then deeper ones for what they do together."""
 CHILDREN = 3000
 """A leaf holds at least one in so many of the rows, by weight and variance; small cohorts need small leaves."""
-_SMALL = 200_000
-"""Below this many cells, threads cost more than they bring."""
 
 
 class TreeHead:
@@ -47,8 +47,9 @@ class TreeHead:
     def fit(self, rows: Rows) -> TreeHead:
         """Fit on dense rows; NaN is a missing value."""
         self._booster = None
-        threads = 1 if rows.values.size < _SMALL else 0
-        matrix = xgb.QuantileDMatrix(rows.values, label=rows.events, weight=rows.weights, nthread=threads or None)
+        # The members of a cross-fit run side by side and share the processor.
+        threads = max(1, (os.cpu_count() or 1) // 5)
+        matrix = xgb.QuantileDMatrix(rows.values, label=rows.events, weight=rows.weights, nthread=threads)
         leaf = float(rows.weights.sum()) / CHILDREN
         for depth, trees in COURSES:
             parameters = {**PARAMETERS, "max_depth": depth, "min_child_weight": leaf, "nthread": threads}
@@ -78,11 +79,18 @@ class TreeHead:
 
     @classmethod
     def restore(cls, state: State) -> TreeHead:
-        """Return the head that `state` described."""
+        """Return the head that `state` described.
+
+        Raises
+        ------
+        ModelFolderError
+            If it describes no trees, or such as would lead XGBoost out of its memory.
+        """
         head = cls()
         head._booster = xgb.Booster()
+        text = checked(state["booster"].tobytes())
         try:
-            head._booster.load_model(bytearray(state["booster"].tobytes()))
+            head._booster.load_model(bytearray(text))
         except xgb.core.XGBoostError as error:
             raise ModelFolderError("the trees of a head cannot be read") from error
         return head
