@@ -2,5 +2,7 @@
 
 from medfusion.evidence.calibration import Platt
 from medfusion.evidence.crossfit import EvidenceModel, Member, Patients, crossfit
+from medfusion.evidence.heads import Rows
+from medfusion.evidence.linear import LinearHead
 
-__all__ = ["EvidenceModel", "Member", "Patients", "Platt", "crossfit"]
+__all__ = ["EvidenceModel", "LinearHead", "Member", "Patients", "Platt", "Rows", "crossfit"]

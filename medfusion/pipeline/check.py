@@ -12,11 +12,13 @@ from medfusion.cohort import Cohort, audit_leakage, open_cohort
 from medfusion.core.errors import DataError, Problem
 from medfusion.core.folder import CohortFolder
 from medfusion.core.protocols import Modality
-from medfusion.core.types import Embedding
+from medfusion.core.types import Embedding, FloatArray
+from medfusion.evidence import LinearHead, Patients, Rows
 from medfusion.pipeline.data import Settings, Track, build_modalities, read_payloads, silent
 from medfusion.pipeline.model import Payloads
 
-_COMMON = {"and", "any", "for", "from", "into", "not", "the", "this", "true", "false", "with", "was", "were"}
+_COMMON = {"after", "against", "and", "another", "any", "because", "before", "caused", "during", "for", "from", "into"}
+_COMMON |= {"named", "not", "point", "the", "this", "true", "false", "with", "was", "were"}
 
 
 def validate(
@@ -60,7 +62,8 @@ def _check_task(folder: Path, modalities: Sequence[Modality], task: str | None, 
         blocks = {name: _embed(by_name[name], payloads[name], cohort) for name in by_name}
         hashes = {name: _fingerprints(by_name[name], payloads, name) for name in by_name}
         words = label_words(cohort.task.name, cohort.task.positive)
-        leaks = audit_leakage(cohort.samples, blocks, hashes, words)
+        slopes = {name: _slopes(block, cohort) for name, block in blocks.items() if not block.same_unit}
+        leaks = audit_leakage(cohort.samples, blocks, hashes, words, slopes)
         cohort.problems.extend(leak.problem() for leak in leaks)
     return cohort.problems
 
@@ -72,6 +75,18 @@ def _embed(modality: Modality, payloads: Sequence[object], cohort: Cohort) -> Em
     here = [row for row in labelled if payloads[row] is not None]
     encoder.fit([payloads[row] for row in here], np.array([bool(cohort.samples[row].event) for row in here]))
     return encoder.encode(payloads)
+
+
+def _slopes(block: Embedding, cohort: Cohort) -> FloatArray:
+    """Return what a linear head makes of named features: masked words leak through what stands around them."""
+    events = [sample.event for sample in cohort.samples]
+    here = np.flatnonzero(block.present & np.array([event is not None for event in events]))
+    subjects = np.array([sample.subject_id for sample in cohort.samples])
+    patients = Patients(subjects[here], np.array(events)[here].astype(bool), np.zeros(len(here), dtype=int))
+    if len(np.unique(patients.events)) < 2:
+        return np.zeros(len(block.feature_names))
+    rows = Rows(block.values[here], patients.events, patients.weights, patients.subject_ids, block.same_unit)
+    return LinearHead().fit(rows).slope
 
 
 def _fingerprints(modality: Modality, payloads: Payloads, name: str) -> list[list[str]]:
