@@ -29,7 +29,7 @@ from medfusion.modalities.imaging.reader import FilmReader
 from medfusion.modalities.imaging.studies import IMAGING_TABLE, index_films
 from medfusion.modalities.imaging.view import film_views
 
-_SETTINGS = ("backbone", "weights", "size")
+_SETTINGS = ("backbone", "filters", "weights", "size")
 _SIZES = (64, 1024)
 
 
@@ -39,8 +39,9 @@ class ImagingModality:
     Parameters
     ----------
     options : ModalityOptions
-        Settings: ``backbone`` (see `Backbone`), ``weights`` (a local file) and ``size`` (side in pixels of the square
-        that the backbone sees, a multiple of 32; 320 unless told otherwise). Embeddings are kept in ``cache``.
+        Settings: ``backbone`` (see `Backbone`), ``weights`` (a local file), ``filters`` (``on`` or ``off``: whether
+        fixed filters join the network; on unless told otherwise) and ``size`` (side in pixels of the square that the
+        backbone sees, a multiple of 32; 320 unless told otherwise). Embeddings are kept in ``cache``.
 
     Raises
     ------
@@ -64,7 +65,8 @@ class ImagingModality:
         unknown = sorted(set(settings) - set(_SETTINGS))
         if unknown:
             raise UsageError(f"imaging has no setting {', '.join(unknown)}; it has {', '.join(_SETTINGS)}")
-        backbone = Backbone(settings.get("backbone") or _default_backbone(settings), _weights(settings))
+        name = settings.get("backbone") or _default_backbone(settings)
+        backbone = Backbone(name, _weights(settings), filters=_filters(settings))
         self._reader = FilmReader(backbone, _size(settings), options.cache)
 
     def index(self, folder: CohortFolder) -> pa.Table | None:
@@ -129,6 +131,13 @@ def _weights(settings: Mapping[str, str]) -> Path | None:
     if not path.is_file():
         raise UsageError(f"imaging.weights is {str(path)!r}; there is no such file")
     return path
+
+
+def _filters(settings: Mapping[str, str]) -> bool:
+    chosen = settings.get("filters", "on")
+    if chosen not in {"on", "off"}:
+        raise UsageError(f"imaging.filters is {chosen!r}; it can be on or off")
+    return chosen == "on"
 
 
 def _size(settings: Mapping[str, str]) -> int:

@@ -40,6 +40,8 @@ DIMENSIONS: Mapping[str, int] = {DEFAULT: 1280, FILTERS: FILTER_DIMENSIONS, **_M
 """The backbones by name, and the length of their embeddings."""
 _FIRST = ("features.conv0.weight", "conv1.weight", "_conv_stem.weight")
 
+_FILTER_SCALE = np.float32(10.0)
+"""Brings the filters to the spread of a network's activations, about 0.15 on chest films."""
 _Scale = Callable[[FloatArray], FloatArray]
 _MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)[:, None, None]
 _DEVIATION = np.array([0.229, 0.224, 0.225], dtype=np.float32)[:, None, None]
@@ -53,12 +55,17 @@ class Backbone:
     DenseNet and ResNet), chest X-ray weights in torchxrayvision's (DenseNet, 1 channel, intensities from -1024 to
     1024), or those of the network of the same name in MONAI (one channel sees grey in [0, 1]).
 
+    A network's map can be joined by that of the fixed filters: they know places and grey levels that the network has
+    learnt to ignore.
+
     Parameters
     ----------
     name : str
         One of `DIMENSIONS`.
     weights : Path or None
         A local file; None for the weights that come with the network.
+    filters : bool
+        Whether to join the filters to the network.
 
     Raises
     ------
@@ -68,7 +75,7 @@ class Backbone:
         If the weights would come from an extra that is not installed.
     """
 
-    def __init__(self, name: str = DEFAULT, weights: Path | None = None) -> None:
+    def __init__(self, name: str = DEFAULT, weights: Path | None = None, *, filters: bool = False) -> None:
         if name not in DIMENSIONS:
             raise UsageError(f"imaging.backbone is {name!r}; it can be {', '.join(DIMENSIONS)}")
         if name == FILTERS and weights is not None:
@@ -77,8 +84,10 @@ class Backbone:
             raise UsageError(f"the backbone {name} needs weights; add --set imaging.weights=FILE with a local file")
         if name == DEFAULT and not has_default():
             raise MissingExtra("efficientnet-lite-pytorch", "pretrained")
-        self.name = name
-        self.dimensions = DIMENSIONS[name]
+        self._joined = filters and name != FILTERS
+        self.name = f"{name}+{FILTERS}" if self._joined else name
+        self.dimensions = DIMENSIONS[name] + FILTER_DIMENSIONS * self._joined
+        self._network = name
         self._weights = _bundled() if name == DEFAULT and weights is None else weights
         self._digest = ""
         self._run: Callable[[FloatArray], FloatArray] | None = filter_maps if name == FILTERS else None
@@ -102,7 +111,7 @@ class Backbone:
         with self._lock:
             if self._run is None:
                 assert self._weights is not None
-                self._run = _network(self.name, self._weights)
+                self._run = _network(self._network, self._weights)
 
     def maps(self, image: FloatArray) -> FloatArray:
         """Return the feature map of one image.
@@ -120,7 +129,8 @@ class Backbone:
         """
         self.load()
         assert self._run is not None
-        return self._run(image)
+        maps = self._run(image)
+        return np.concatenate([maps, filter_maps(image) * _FILTER_SCALE]) if self._joined else maps
 
 
 def has_default() -> bool:

