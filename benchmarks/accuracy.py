@@ -80,7 +80,7 @@ def main() -> None:
             write_fold(args.cohort, work, file, labels, held_out)
             truth = labels[held_out].assign(seed=seed)
             contend(runs, "fused", [], work, args, cache, truth)
-            alone = modalities(runs.rows["fused"][0]) if args.singles else []
+            alone = modalities(runs.rows["fused"][-1]) if args.singles else []
             for name in alone if len(alone) > 1 else []:
                 contend(runs, name, ["--only", name], work, args, cache, truth)
             shutil.rmtree(work)
@@ -147,7 +147,7 @@ def contend(
         runs.seconds["train"] += medfusion("train", work / "train", "--task", args.task, "--out", model, *more)
     except Failed as failure:
         if not only:
-            raise
+            raise SystemExit(str(failure)) from None
         runs.failures.append(f"{name} alone, seed {truth['seed'].iloc[0]}: {failure}")
         return
     keep += ["--no-ledger"] if only else []
@@ -192,7 +192,8 @@ def modalities(rows: pd.DataFrame) -> list[str]:
 
 
 def summary(runs: Runs, labels: pd.DataFrame, args: argparse.Namespace, described: dict[str, Any]) -> dict[str, Any]:
-    by_contender = {name: pd.concat(parts, ignore_index=True) for name, parts in runs.rows.items()}
+    folds_run = len(runs.rows["fused"])
+    by_contender = {name: together(parts) for name, parts in runs.rows.items() if len(parts) == folds_run}
     unscored = int(by_contender["fused"]["risk"].isna().sum())
     figures = {name: over_seeds(rows.dropna(subset="risk")) for name, rows in by_contender.items()}
     return {
@@ -214,6 +215,13 @@ def summary(runs: Runs, labels: pd.DataFrame, args: argparse.Namespace, describe
         "seconds": {name: round(seconds, 1) for name, seconds in runs.seconds.items()},
         "machine": described,
     }
+
+
+def together(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Put folds below each other; a modality that one of them could not learn from was absent there."""
+    rows = pd.concat(parts, ignore_index=True)
+    shares = dict.fromkeys(rows.filter(regex="^share_").columns, 0.0)
+    return rows.fillna({**shares, **dict.fromkeys(rows.filter(regex="^present_").columns, False)})
 
 
 def over_seeds(rows: pd.DataFrame) -> dict[str, Any]:

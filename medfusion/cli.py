@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from medfusion.evaluation.evaluate import Evaluation
 
 DONE, DATA_PROBLEM, WRONG_USAGE = 0, 1, 2
+_HEADINGS = {"auroc": "AUROC", "auprc": "AUPRC", "brier": "Brier", "ece": "ECE", "ece_chance": "ECE by chance"}
+_TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f"]
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -57,7 +60,7 @@ def main() -> None:
         try:
             app()
         except UsageError as error:
-            err_console.print(f"[red]error[/red] {error}", highlight=False, soft_wrap=True)
+            err_console.print(f"[red]error[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
             sys.exit(WRONG_USAGE)
         except MedfusionError as error:
             err_console.print(str(error), markup=False, highlight=False, soft_wrap=True)
@@ -98,6 +101,7 @@ def demo(
         f"  medfusion explain {out}/model {out}/new-patients --subject {patient}\n",
         markup=False,
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -155,9 +159,9 @@ def train(
             seed=seed,
             track=track,
         )
+    _print_left_out(training.problems)
     if as_json:
         return _print_json({name: result.as_dict() for name, result in training.results.items()})
-    _print_left_out(training.problems)
     _print_results(training.results, "Out of fold, by patient")
     out_console.print(f"model written to {out}", highlight=False)
     return None
@@ -207,10 +211,10 @@ def score(
 
     with _progress() as track:
         scoring = pipeline.score(model, cohort, out, cache=_cache(cache, no_cache), ledger=ledger, track=track)
+    _print_left_out(scoring.quarantined)
     if as_json:
         _print_json({"scored": scoring.scored, "quarantined": len(scoring.quarantined), "out": str(out)})
     else:
-        _print_left_out(scoring.quarantined)
         quarantined = len(scoring.quarantined)
         out_console.print(f"{scoring.scored} samples scored, {quarantined} quarantined: {out}", highlight=False)
     raise typer.Exit(DATA_PROBLEM if scoring.quarantined else DONE)
@@ -221,7 +225,7 @@ def explain(
     model: ModelFolder,
     cohort: CohortFolder,
     subject: Annotated[str, typer.Option(help="Whose risk.")],
-    at: Annotated[datetime | None, typer.Option(help="Prediction time; the latest by default.")] = None,
+    at: Annotated[datetime | None, typer.Option(formats=_TIMES, help="Prediction time; the latest by default.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with film, curves and notes.")] = None,
     figure: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the waterfall; .svg, .png or .pdf.")
@@ -294,16 +298,16 @@ def _print_results(results: Mapping[str, Evaluation], title: str) -> None:
     some = next(iter(results.values()))
     caption = f"{some.n} samples of {some.n_subjects} patients, {some.n_events} with the event"
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
-    names = ("auroc", "auprc", "brier", "ece", "ece_chance")
-    table.add_column("")
-    for name in names:
-        table.add_column({"ece_chance": "ECE by chance"}.get(name, name.upper()), justify="right")
+    table.add_column("", no_wrap=True)
+    for heading in _HEADINGS.values():
+        table.add_column(heading, justify="right")
     for contender, result in results.items():
         cells = []
-        for name in names:
+        for name in _HEADINGS:
             estimate = result.estimates[name]
             known = estimate.value is not None
-            span = f" ({estimate.low:.3f}-{estimate.high:.3f})" if known and estimate.low is not None else ""
+            wide = name in {"auroc", "auprc"} and estimate.low is not None
+            span = f" ({estimate.low:.2f}-{estimate.high:.2f})" if wide else ""
             cells.append(f"{estimate.value:.3f}{span}" if known else "too few")
         table.add_row(contender, *cells)
     out_console.print(table)
@@ -332,7 +336,7 @@ def _print_json(value: Any) -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_rest: Any) -> None:
     if issubclass(category, MedfusionWarning):
-        err_console.print(f"[yellow]warning[/yellow] {message}", highlight=False, soft_wrap=True)
+        err_console.print(f"[yellow]warning[/yellow] {escape(str(message))}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -77,9 +77,7 @@ def opened(trained: Trained, synthetic: Synthetic, cache: Path) -> Opened:
 
 
 @pytest.fixture(scope="session")
-def scored(
-    trained: Trained, new_patients: Synthetic, cache: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Scored:
+def scored(trained: Trained, new_patients: Synthetic, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Scored:
     """Return the scores of the new patients."""
     folder = tmp_path_factory.mktemp("scored") / "scores"
     return Scored(folder, score(trained.folder, new_patients.folder, folder, cache=cache))

@@ -49,9 +49,9 @@ def load_state(folder: Path, name: str) -> State:
     try:
         tree = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         arrays = load_file(folder / f"{name}.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
+        return _join(tree, arrays, name)
+    except (OSError, ValueError, LookupError, RecursionError, SafetensorError) as error:
         raise ModelFolderError(f"{folder.name}/{name}: cannot be read ({type(error).__name__})") from error
-    return _join(tree, arrays, name)
 
 
 def _split(value: State, path: str, arrays: dict[str, np.ndarray]) -> State:
@@ -70,7 +70,7 @@ def _split(value: State, path: str, arrays: dict[str, np.ndarray]) -> State:
 def _join(value: State, arrays: dict[str, np.ndarray], name: str) -> State:
     if isinstance(value, dict):
         if set(value) == {_ARRAY}:
-            if value[_ARRAY] not in arrays:
+            if not isinstance(value[_ARRAY], str) or value[_ARRAY] not in arrays:
                 raise ModelFolderError(f"{name}: the array {value[_ARRAY]} is missing")
             return arrays[value[_ARRAY]]
         return {key: _join(item, arrays, name) for key, item in value.items()}

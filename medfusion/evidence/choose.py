@@ -102,6 +102,8 @@ def _head_class(kind: str) -> Any:
         from medfusion.evidence.trees import TreeHead  # noqa: PLC0415 - loads XGBoost only where trees are wanted
 
         return TreeHead
+    if kind != "linear":
+        raise ValueError(f"no head of kind {kind!r}")
     from medfusion.evidence.linear import LinearHead  # noqa: PLC0415
 
     return LinearHead

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medfusion.cohort import Cohort, audit_leakage, open_cohort
+from medfusion.cohort import Cohort, audit_leakage, open_cohort, require_two_classes
 from medfusion.core.errors import DataError, Problem
 from medfusion.core.folder import CohortFolder
 from medfusion.core.protocols import Modality
@@ -44,12 +44,16 @@ def validate(
     """
     modalities = build_modalities(settings or {}, cache)
     try:
-        names = [task] if task else sorted(CohortFolder.open(cohort_folder).config.get("tasks", {})) or [None]
-        problems: list[Problem] = []
-        for name in names:
-            problems += _check_task(cohort_folder, list(modalities.values()), name, track)
+        tasks = CohortFolder.open(cohort_folder).config.get("tasks")
     except DataError as error:
         return list(error.problems)
+    names = [task] if task else sorted(tasks) if isinstance(tasks, dict) and tasks else [None]
+    problems: list[Problem] = []
+    for name in names:
+        try:
+            problems += _check_task(cohort_folder, list(modalities.values()), name, track)
+        except DataError as error:
+            problems += error.problems
     return sorted(dict.fromkeys(problems), key=lambda problem: problem.severity)
 
 
@@ -65,7 +69,17 @@ def _check_task(folder: Path, modalities: Sequence[Modality], task: str | None, 
         slopes = {name: _slopes(block, cohort) for name, block in blocks.items() if not block.same_unit}
         leaks = audit_leakage(cohort.samples, blocks, hashes, words, slopes)
         cohort.problems.extend(leak.problem() for leak in leaks)
+    elif True in events or False in events:
+        cohort.problems.extend(_one_class(cohort))
     return cohort.problems
+
+
+def _one_class(cohort: Cohort) -> Sequence[Problem]:
+    try:
+        require_two_classes(cohort)
+    except DataError as error:
+        return error.problems
+    return ()
 
 
 def _embed(modality: Modality, payloads: Sequence[object], cohort: Cohort) -> Embedding:

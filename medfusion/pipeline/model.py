@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from medfusion.core.errors import ModelFolderError
+from medfusion.core.errors import ModelFolderError, UsageError
 from medfusion.core.protocols import Modality
 from medfusion.core.state import load_state, save_state
 from medfusion.core.types import BoolArray, Explanation, FloatArray
-from medfusion.evidence import EvidenceModel
+from medfusion.evidence import EvidenceModel, Member
 from medfusion.explain import close_ledger
 from medfusion.fusion import LateFusion
 
@@ -122,7 +122,9 @@ class RiskModel:
         folds = [self.roster.fold(subject) for subject in subject_ids]
         mixture = np.array([np.full(members, 1 / members) if f is None else np.eye(members)[f] for f in folds])
         mixture = mixture.reshape(len(folds), members)
-        evidence = np.einsum("nk,knm->nm", mixture, by_member)
+        # A member that does not count must not make a modality absent by having nothing to say.
+        counted = np.where(mixture.T[:, :, None] > 0, by_member, 0.0)
+        evidence = np.einsum("nk,knm->nm", mixture, counted)
         logit = self.fusion.logit(evidence)
         spread = 1.96 * np.sqrt(self._variance(by_member, evidence))
         return Predictions(
@@ -201,19 +203,58 @@ def load_model(folder: Path, build: Any) -> RiskModel:
     card = _read_card(folder)
     if card.get("model_id") != _digest(folder):
         raise ModelFolderError(f"{folder.name}: its files were changed after training; get the folder again")
-    state = load_state(folder, _STATE)
     try:
-        parts = state["modalities"]
-        modalities = build({name: part["settings"] for name, part in parts.items()})
-        evidence = {}
-        for name, part in parts.items():
-            _check_identity(name, part["identity"], modalities)
-            evidence[name] = EvidenceModel.restore(modalities[name], part["evidence"])
-        roster = Roster(state["roster"]["salt"], state["roster"]["folds"])
-        fusion = LateFusion.restore(state["fusion"])
-        return RiskModel(state["task"], state["positive"], evidence, fusion, roster, card, card["model_id"])
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        model = _restored(load_state(folder, _STATE), card, build)
+        _check_parts(model)
+    except UsageError as error:
+        raise ModelFolderError(f"{folder.name}: {error}") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ModelFolderError(f"{folder.name}: not a model of this version ({error!r})") from error
+    return model
+
+
+def _restored(state: Any, card: Mapping[str, Any], build: Any) -> RiskModel:
+    parts = state["modalities"]
+    modalities = build({name: part["settings"] for name, part in parts.items()})
+    evidence = {}
+    for name, part in parts.items():
+        _check_identity(name, part["identity"], modalities)
+        evidence[name] = EvidenceModel.restore(modalities[name], part["evidence"])
+    roster = Roster(state["roster"]["salt"], state["roster"]["folds"])
+    fusion = LateFusion.restore(state["fusion"])
+    return RiskModel(state["task"], state["positive"], evidence, fusion, roster, card, str(card["model_id"]))
+
+
+def _check_parts(model: RiskModel) -> None:
+    """Refuse parts that do not fit each other, so that no later step meets an array of another shape.
+
+    Raises
+    ------
+    ValueError
+        Or whatever else the parts run into when they are tried.
+    """
+    modalities, fusion = len(model.evidence), model.fusion
+    sizes = {len(each.members) for each in model.evidence.values()}
+    folds = set(model.roster.folds.values())
+    fits = {
+        "task": isinstance(model.task, str) and isinstance(model.positive, str),
+        "members": len(sizes) == 1 and 0 not in sizes,
+        "roster": isinstance(model.roster.salt, str) and folds <= set(range(max(sizes, default=0))),
+        "weights": fusion.weights.shape == (modalities,) and bool((fusion.weights >= 0).all()),
+        "covariance": fusion.covariance.shape == (modalities + 1, modalities + 1),
+        "numbers": bool(np.isfinite([fusion.base, *fusion.weights, *fusion.covariance.ravel()]).all()),
+        **{name: all(_is_sound(each, member) for member in each.members) for name, each in model.evidence.items()},
+    }
+    if wrong := [name for name, fit in fits.items() if not fit]:
+        raise ValueError(f"wrong: {', '.join(wrong)}")
+
+
+def _is_sound(evidence: EvidenceModel, member: Member) -> bool:
+    """Say whether a head takes what its encoder gives, and answers with numbers."""
+    row = np.zeros((1, member.encoder.encode([]).values.shape[1]), dtype=np.float32)
+    opened = member.head.shares(row)
+    said = [evidence.base, *evidence.platt.apply(member.head.raw(row)), *evidence.platt.apply(opened.shares[0])]
+    return opened.shares.shape == row.shape and evidence.platt.slope >= 0 and bool(np.isfinite(said).all())
 
 
 def _read_card(folder: Path) -> dict[str, Any]:
@@ -221,7 +262,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
         card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelFolderError(f"{folder}: no model folder ({_CARD} is missing)") from None
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelFolderError(f"{folder.name}/{_CARD}: cannot be read") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise ModelFolderError(f"{folder.name}: made by another version of medfusion; train it again")

@@ -58,8 +58,8 @@ def open_for_use(model_folder: Path, cohort_folder: Path, cache: Path | None = N
     The task is the model's where the cohort has it, else the cohort's only one.
     """
     model = load_model(model_folder, lambda settings: build_modalities(settings, cache))
-    tasks = CohortFolder.open(cohort_folder).config.get("tasks", {})
-    task = model.task if model.task in tasks else None
+    tasks = CohortFolder.open(cohort_folder).config.get("tasks")
+    task = model.task if isinstance(tasks, dict) and model.task in tasks else None
     return Opened(model, open_cohort(cohort_folder, list(model.modalities.values()), task))
 
 
@@ -170,7 +170,7 @@ def explain(opened: Opened, subject_id: str, at: datetime | None = None, track: 
         If the cohort has no such sample.
     """
     mine = [sample for sample in opened.cohort.samples if sample.subject_id == subject_id]
-    chosen = [sample for sample in mine if at is None or sample.prediction_time == at]
+    chosen = [sample for sample in mine if at is None or _is_at(sample.prediction_time, at)]
     if not chosen:
         times = ", ".join(sample.prediction_time.isoformat() for sample in mine)
         raise UsageError(
@@ -193,6 +193,11 @@ def explain(opened: Opened, subject_id: str, at: datetime | None = None, track: 
         model_id=opened.model.model_id,
         seen_in_training=bool(predictions.seen[0]),
     )
+
+
+def _is_at(moment: datetime, at: datetime) -> bool:
+    """Compare two times; one without a zone is taken as UTC where the cohort has zones."""
+    return moment == at if at.tzinfo else moment.replace(tzinfo=None) == at
 
 
 def _views(model: RiskModel, payloads: Payloads, lines: Any) -> dict[str, Any]:

@@ -43,7 +43,9 @@ def test_a_score_that_points_the_wrong_way_is_flattened_and_not_turned_around():
     scores, events, weights = drawn(2_000)
     platt = Platt.fit(-scores, events, weights)
     assert platt.slope == 0.0
-    assert platt.intercept == pytest.approx(np.log(np.average(events, weights=weights) / np.average(~events, weights=weights)), abs=0.01)
+    assert platt.intercept == pytest.approx(
+        np.log(np.average(events, weights=weights) / np.average(~events, weights=weights)), abs=0.01
+    )
 
 
 def test_scores_that_separate_the_outcomes_are_calibrated_to_finite_log_odds():

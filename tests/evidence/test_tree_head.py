@@ -1,5 +1,7 @@
 """The tree head against shap's TreeExplainer on the same trees."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -26,9 +28,7 @@ def head(data):
     return TreeHead().fit(data)
 
 
-def test_shares_are_shaps_tree_values_and_sum_to_the_log_odds(data, head):
-    import shap
-
+def test_shares_are_shaps_tree_values_and_sum_to_the_log_odds(shap, data, head):
     explainer = shap.TreeExplainer(head.booster, feature_perturbation="tree_path_dependent")
     opened = head.shares(data.values)
     np.testing.assert_allclose(opened.shares, explainer.shap_values(data.values), atol=1e-4)
@@ -69,7 +69,67 @@ def test_trees_that_are_read_back_say_exactly_the_same(tmp_path, data, head):
     np.testing.assert_array_equal(again.shares(data.values).shares, head.shares(data.values).shares)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"cos\nsystem\n(S'true'\ntR.", b"\x00" * 50])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"[1]", b"cos\nsystem\n(S'true'\ntR.", b"\x00" * 50, b"[" * 100_000],
+    ids=lambda text: text[:4],
+)
 def test_bytes_that_are_no_trees_are_refused(content):
-    with pytest.raises(ModelFolderError, match="cannot be read"):
+    with pytest.raises(ModelFolderError, match="damaged"):
         TreeHead.restore({"kind": "trees", "booster": np.frombuffer(content, dtype=np.uint8)})
+
+
+def in_tree(name, node, value):
+    def change(learner):
+        learner["gradient_booster"]["model"]["trees"][3][name][node] = value
+
+    return change
+
+
+def in_model(name, value):
+    def change(learner):
+        learner["gradient_booster"]["model"][name] = value
+
+    return change
+
+
+def in_size(name, value):
+    def change(learner):
+        learner["learner_model_param"][name] = value
+
+    return change
+
+
+def shorter(learner):
+    learner["gradient_booster"]["model"]["trees"][3]["base_weights"].pop()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        in_tree("left_children", 0, 10**6),
+        in_tree("left_children", 0, -5),
+        in_tree("right_children", 0, 0),
+        in_tree("right_children", 0, -1),
+        in_tree("left_children", 0, 1.5),
+        in_tree("split_indices", 0, 10**7),
+        in_tree("split_indices", 0, -1),
+        in_tree("split_type", 0, 1),
+        in_tree("parents", 1, 10**7),
+        in_tree("parents", 0, 5),
+        in_tree("split_conditions", 0, float("nan")),
+        in_tree("split_conditions", 0, "1.0"),
+        in_model("tree_info", [7] * 500),
+        in_model("iteration_indptr", [0, 10**6]),
+        in_size("num_feature", "3"),
+        in_size("num_class", "4"),
+        in_size("num_target", "2"),
+        shorter,
+    ],
+)
+def test_trees_whose_indices_lead_out_of_the_tree_are_refused_before_xgboost_follows_them(head, change):
+    model = json.loads(head.state()["booster"].tobytes())
+    change(model["learner"])
+    text = np.frombuffer(json.dumps(model).encode(), dtype=np.uint8)
+    with pytest.raises(ModelFolderError, match="trees of a head"):
+        TreeHead.restore({"kind": "trees", "booster": text})
