@@ -19,6 +19,8 @@ from medfusion.pipeline.model import Payloads
 
 _COMMON = {"after", "against", "and", "another", "any", "because", "before", "caused", "during", "for", "from", "into"}
 _COMMON |= {"named", "not", "point", "the", "this", "true", "false", "with", "was", "were"}
+# They tell when, and stand in the names of features, too.
+_COMMON |= {"day", "days", "hour", "hours", "month", "months", "prediction", "time", "within", "year", "years"}
 
 
 def validate(

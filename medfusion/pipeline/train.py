@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,6 @@ from medfusion.pipeline.model import Payloads, RiskModel, Roster
 
 FOLDS = 5
 _RESAMPLES = 200
-_SMALL = 3000
 _RECORDED = ("numpy", "pandas", "pyarrow", "pydicom", "scikit-learn", "scipy", "torch", "monai", "xgboost-cpu")
 
 
@@ -90,8 +90,8 @@ def train(
     payloads = read_payloads(cohort, modalities, cohort.samples, cohort.problems, track)
     patients = _patients(cohort, seed)
     here = {name: modalities[name] for name, each in payloads.items() if any(payload is not None for payload in each)}
-    # Below this size threads wait for each other longer than they work.
-    with threadpool_limits(1 if len(cohort) < _SMALL else None, user_api="blas"):
+    # The members of a cross-fit run side by side and share the processor.
+    with threadpool_limits(max(1, (os.cpu_count() or 1) // FOLDS), user_api="blas"):
         fitted = _fit_evidence(here, payloads, patients, seed, track)
         evidence = np.column_stack([out_of_fold for _, out_of_fold in fitted.values()])
         results = cross_validated(evidence, list(fitted), patients, seed, track)

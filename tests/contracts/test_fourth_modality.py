@@ -33,7 +33,7 @@ def write_waveforms(cohort, seed=0):
     rows = []
     for asked in labels.drop_duplicates("subject_id").itertuples():
         if rng.random() < 0.75:
-            values = rng.normal(1.5 * asked.boolean_value, 1.0) + rng.normal(0.0, 0.3, 6)
+            values = rng.normal(3.0 * asked.boolean_value, 1.0) + rng.normal(0.0, 0.3, 6)
             times = asked.prediction_time - pd.to_timedelta(np.arange(6, 0, -1), unit="min")
             rows += [(asked.subject_id, time.isoformat(), value) for time, value in zip(times, values, strict=True)]
     pd.DataFrame(rows, columns=["subject_id", "time", "value"]).to_csv(cohort / "waveform.csv", index=False)
