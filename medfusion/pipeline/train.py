@@ -85,8 +85,9 @@ def train(
     """
     settings = settings or {}
     modalities = build_modalities(settings, cache, only)
-    cohort = open_cohort(cohort_folder, list(modalities.values()), task).labelled()
+    cohort = open_cohort(cohort_folder, list(modalities.values()), task)
     require_two_classes(cohort)
+    cohort = cohort.labelled()
     payloads = read_payloads(cohort, modalities, cohort.samples, cohort.problems, track)
     patients = _patients(cohort, seed)
     here = {name: modalities[name] for name, each in payloads.items() if any(payload is not None for payload in each)}
