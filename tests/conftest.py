@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medfusion.cohort.synthetic import Truth, write_synthetic_cohort
-from medfusion.pipeline import Opened, Scoring, Training, open_for_use, score, train
+from medfusion.pipeline import Opened, Training, open_for_use, train
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -33,14 +33,6 @@ class Trained:
 
     folder: Path
     training: Training
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A folder of scores, and what the scoring told."""
-
-    folder: Path
-    scoring: Scoring
 
 
 @pytest.fixture(scope="session")
@@ -74,10 +66,3 @@ def trained(synthetic: Synthetic, cache: Path, tmp_path_factory: pytest.TempPath
 def opened(trained: Trained, synthetic: Synthetic, cache: Path) -> Opened:
     """Return the model, read back from its folder, beside the cohort that it was trained on."""
     return open_for_use(trained.folder, synthetic.folder, cache)
-
-
-@pytest.fixture(scope="session")
-def scored(trained: Trained, new_patients: Synthetic, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Scored:
-    """Return the scores of the new patients."""
-    folder = tmp_path_factory.mktemp("scored") / "scores"
-    return Scored(folder, score(trained.folder, new_patients.folder, folder, cache=cache))

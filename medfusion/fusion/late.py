@@ -12,14 +12,14 @@ from scipy.special import expit
 from medfusion.core.state import State
 from medfusion.core.types import BoolArray, FloatArray
 
-PRIOR_WEIGHT = 1.0
-"""What a weight is drawn to: evidence taken as it is, as if modalities were independent."""
-RIDGE = 3.0
-"""How strongly; the weight of evidence that says little stays near the prior, that of strong evidence is free."""
+RIDGE = 1.0
+"""Strength of the pull of the weights to 0: evidence that says little counts little."""
+
+_EXACT = {"ftol": 1e-14, "gtol": 1e-9}
 
 
 class LateFusion:
-    """Non-negative weights on calibrated evidence, with a ridge towards a common prior weight.
+    """Non-negative ridge weights on calibrated evidence.
 
     ``logit = base + sum over present modalities of weight * evidence``. Fitted on out-of-fold evidence only, so the
     base rate and the scale of the sum are calibrated on patients that no head has seen.
@@ -63,16 +63,16 @@ class LateFusion:
 
         def loss(parameters: FloatArray) -> tuple[float, FloatArray]:
             logits = design @ parameters
-            pull = parameters[1:] - PRIOR_WEIGHT
+            pull = parameters[1:]
             total = weights @ (np.logaddexp(0.0, logits) - events * logits) + 0.5 * RIDGE * pull @ pull
             gradient = design.T @ (weights * (expit(logits) - events))
             gradient[1:] += RIDGE * pull
             return float(total), gradient
 
         rate = float(np.average(events, weights=weights))
-        start = np.concatenate([[np.log(rate / (1 - rate))], np.full(evidence.shape[1], PRIOR_WEIGHT)])
+        start = np.concatenate([[np.log(rate / (1 - rate))], np.ones(evidence.shape[1])])
         bounds = [(None, None), *[(0.0, None)] * evidence.shape[1]]
-        found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+        found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=_EXACT)
         self.base, self.weights = float(found.x[0]), found.x[1:]
         self.covariance = _sandwich(design, found.x, events, weights, subject_ids)
         return self

@@ -229,12 +229,13 @@ def test_an_explanation_adds_up_and_is_that_of_the_score(medfusion, scores, trai
 def test_an_explanation_is_printed_and_written_as_a_page(medfusion, trained, new_patients, cache, tmp_path):
     subject = new_patients.truth.table["subject_id"].iloc[0]
     words = ["explain", trained.folder, new_patients.folder, "--subject", subject, "--cache", cache]
-    done = medfusion(*words, "--html", tmp_path / "page.html")
+    done = medfusion(*words, "--html", tmp_path / "page.html", "--figure", tmp_path / "sum.svg")
     assert (done.code, done.err) == (0, "")
     assert f"subject {subject}" in done.out
     assert "add up" in done.out
     assert "Research use only" in done.out
     assert subject in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<svg" in (tmp_path / "sum.svg").read_text(encoding="utf-8")
 
 
 def test_the_prediction_time_that_a_date_stands_for_can_be_asked_for(medfusion, tmp_path):

@@ -23,6 +23,11 @@ NAMES = sorted(discover())
 EXAMPLES = 12
 
 
+def dense(values):
+    """Return an embedding's values as an array (n, d), be they sparse or not."""
+    return np.asarray(values if isinstance(values, np.ndarray) else values.toarray(), dtype=float)
+
+
 class Case:
     """One modality with example payloads and an encoder that was fitted on them."""
 
@@ -34,8 +39,7 @@ class Case:
         self.encoder.fit(self.payloads, np.arange(EXAMPLES) % 2 == 0)
 
     def dense(self, payloads):
-        values = self.encoder.encode(payloads).values
-        return np.asarray(values if isinstance(values, np.ndarray) else values.toarray(), dtype=float)
+        return dense(self.encoder.encode(payloads).values)
 
     def attribution(self, payload, slope, constant):
         """Open a linear head up: what is missing adds nothing."""
@@ -147,7 +151,7 @@ def test_an_encoder_that_is_written_and_read_back_is_the_same(case, tmp_path):
     assert list(after.feature_names) == list(before.feature_names)
     assert after.same_unit == before.same_unit
     width = before.values.shape[1]
-    np.testing.assert_array_equal(case.dense(case.payloads), _dense(after.values))
+    np.testing.assert_array_equal(case.dense(case.payloads), dense(after.values))
     attribution = case.attribution(case.payloads[0], np.linspace(-1, 1, width) / width, 0.1)
     assert again.explain(case.payloads[0], attribution) == case.encoder.explain(case.payloads[0], attribution)
 
@@ -159,7 +163,7 @@ def test_fitting_does_not_look_at_who_comes_first(case):
     before, after = case.encoder.encode(case.payloads), other.encode(case.payloads)
     assert sorted(after.feature_names) == sorted(before.feature_names)
     by_name = [list(after.feature_names).index(name) for name in before.feature_names]
-    np.testing.assert_allclose(_dense(after.values)[:, by_name], case.dense(case.payloads), atol=1e-5)
+    np.testing.assert_allclose(dense(after.values)[:, by_name], case.dense(case.payloads), atol=1e-5)
 
 
 def test_fingerprints_are_texts_equal_for_equal_payloads(case):
@@ -192,7 +196,3 @@ def test_importing_a_modality_is_light(name):
     code = f"import sys, medfusion.modalities.{name}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def _dense(values):
-    return np.asarray(values if isinstance(values, np.ndarray) else values.toarray(), dtype=float)

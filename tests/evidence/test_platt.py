@@ -65,7 +65,7 @@ def test_scores_that_are_all_alike_give_the_base_rate():
 @given(
     st.integers(2, 40).flatmap(
         lambda n: st.tuples(
-            st.lists(st.floats(-30, 30, allow_nan=False), min_size=n, max_size=n),
+            st.lists(st.integers(-300, 300).map(lambda tenths: tenths / 10), min_size=n, max_size=n),
             st.lists(st.booleans(), min_size=n, max_size=n).filter(lambda events: 0 < sum(events) < len(events)),
         )
     ),
