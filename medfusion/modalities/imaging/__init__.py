@@ -97,6 +97,8 @@ class ImagingModality:
         encoder = self.encoder()
         if state != encoder.state():
             raise ModelFolderError(f"the imaging encoder is {state}, but this backbone gives {encoder.state()}")
+        # A model that is loaded is about to be asked: its first answer should not wait for the network.
+        self._reader.backbone.load()
         return encoder
 
     def fingerprints(self, payload: Films) -> list[str]:
