@@ -41,6 +41,9 @@ CohortFolder = Annotated[Path, typer.Argument(metavar="COHORT", help="Folder wit
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder written by `medfusion train`.")]
 OutFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write.")]
 TaskName = Annotated[str | None, typer.Option("--task", help="May be left out where the cohort has one.")]
+SameTask = Annotated[
+    str | None, typer.Option("--task", help="The cohort's labels to use, where they are not named as the model's.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 CacheFolder = Annotated[
     Path | None, typer.Option("--cache", metavar="DIR", help="Where image embeddings are kept between runs.")
@@ -172,6 +175,7 @@ def evaluate(
     model: ModelFolder,
     cohort: CohortFolder,
     out: OutFolder,
+    task: SameTask = None,
     as_json: AsJson = False,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
@@ -185,7 +189,7 @@ def evaluate(
     from medfusion import pipeline  # noqa: PLC0415
 
     with _progress() as track:
-        result = pipeline.evaluate_model(model, cohort, out, cache=_cache(cache, no_cache), track=track)
+        result = pipeline.evaluate_model(model, cohort, out, task=task, cache=_cache(cache, no_cache), track=track)
     if as_json:
         return _print_json(result.as_dict())
     _print_results({"fused": result}, str(cohort))
@@ -199,6 +203,7 @@ def score(
     cohort: CohortFolder,
     out: OutFolder,
     ledger: Annotated[bool, typer.Option(help="Write ledger.parquet as well.")] = True,
+    task: SameTask = None,
     as_json: AsJson = False,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
@@ -210,7 +215,9 @@ def score(
     from medfusion import pipeline  # noqa: PLC0415
 
     with _progress() as track:
-        scoring = pipeline.score(model, cohort, out, cache=_cache(cache, no_cache), ledger=ledger, track=track)
+        scoring = pipeline.score(
+            model, cohort, out, task=task, cache=_cache(cache, no_cache), ledger=ledger, track=track
+        )
     _print_left_out(scoring.quarantined)
     if as_json:
         _print_json({"scored": scoring.scored, "quarantined": len(scoring.quarantined), "out": str(out)})
@@ -230,6 +237,7 @@ def explain(
     figure: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the waterfall; .svg, .png or .pdf.")
     ] = None,
+    task: SameTask = None,
     as_json: AsJson = False,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
@@ -243,7 +251,7 @@ def explain(
     from medfusion.outputs.patient import write_patient_page  # noqa: PLC0415
     from medfusion.outputs.waterfall import waterfall  # noqa: PLC0415
 
-    opened = pipeline.open_for_use(model, cohort, _cache(cache, no_cache))
+    opened = pipeline.open_for_use(model, cohort, _cache(cache, no_cache), task)
     report = pipeline.explain(opened, subject, at)
     if html:
         write_patient_page(html, report)

@@ -14,16 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from medfusion.core.errors import ModelFolderError, UsageError
+from medfusion.core.errors import ModelFolderError, PayloadRejected, Problem, UsageError
 from medfusion.core.protocols import Modality
 from medfusion.core.state import load_state, save_state
-from medfusion.core.types import BoolArray, Explanation, FloatArray
+from medfusion.core.types import BoolArray, Explanation, FeatureShare, FloatArray
 from medfusion.evidence import EvidenceModel, Member
 from medfusion.explain import close_ledger
 from medfusion.fusion import LateFusion
 
 FORMAT = 1
 _STATE, _CARD = "state", "card.json"
+UNOPENED = "(could not be read again)"
+"""The only line of a modality whose payload vanished between prediction and explanation."""
 Payloads = Mapping[str, Sequence[Any | None]]
 """Payloads by modality; all of the same length."""
 
@@ -146,14 +148,22 @@ class RiskModel:
         of_heads = (members - 1) / members * ((logits - logits.mean(axis=0)) ** 2).sum(axis=0)
         return np.asarray(of_heads + self.fusion.variance(evidence))
 
-    def explain(self, predictions: Predictions, row: int, payloads: Payloads) -> Explanation:
-        """Open up one prediction, from the base rate to single values, words and regions."""
+    def explain(self, predictions: Predictions, row: int, payloads: Payloads, problems: list[Problem]) -> Explanation:
+        """Open up one prediction, from the base rate to single values, words and regions.
+
+        A modality whose payload can no longer be read (a film that vanished meanwhile) stays one line, and the reason
+        goes to ``problems``.
+        """
         lines, shares = {}, {}
         for index, (name, model) in enumerate(self.evidence.items()):
             shares[name] = float(predictions.shares[row, index])
             if predictions.present[row, index]:
                 scale = float(self.fusion.weights[index])
-                lines[name] = model.attribute(payloads[name][row], predictions.mixture[row], scale)
+                try:
+                    lines[name] = model.attribute(payloads[name][row], predictions.mixture[row], scale)
+                except PayloadRejected as error:
+                    problems.append(error.problem)
+                    lines[name] = [FeatureShare(UNOPENED, None, shares[name])]
         return close_ledger(self.fusion.base, shares, lines, float(predictions.logit[row]))
 
     def findings(self, predictions: Predictions, row: int) -> list[str]:

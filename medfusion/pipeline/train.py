@@ -6,7 +6,7 @@ import os
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def train(
     roster = Roster.of(list(patients.subject_ids), patients.folds)
     models = {name: model for name, (model, _) in fitted.items()}
     model = RiskModel(cohort.task.name, cohort.task.positive, models, fusion, roster, card)
-    model.save(out)
+    model = replace(model, model_id=model.save(out))
     return Training(model, results, cohort.problems)
 
 

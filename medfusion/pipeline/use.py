@@ -52,14 +52,15 @@ class Opened:
         return self.model.predict([sample.subject_id for sample in samples], payloads), payloads
 
 
-def open_for_use(model_folder: Path, cohort_folder: Path, cache: Path | None = None) -> Opened:
+def open_for_use(model_folder: Path, cohort_folder: Path, cache: Path | None = None, task: str | None = None) -> Opened:
     """Load a model and open a cohort for it.
 
-    The task is the model's where the cohort has it, else the cohort's only one.
+    Unless named, the task is the model's where the cohort has it, else the cohort's only one.
     """
     model = load_model(model_folder, lambda settings: build_modalities(settings, cache))
     tasks = CohortFolder.open(cohort_folder).config.get("tasks")
-    task = model.task if isinstance(tasks, dict) and model.task in tasks else None
+    if task is None and isinstance(tasks, dict) and model.task in tasks:
+        task = model.task
     return Opened(model, open_cohort(cohort_folder, list(model.modalities.values()), task))
 
 
@@ -68,6 +69,7 @@ def evaluate_model(
     cohort_folder: Path,
     out: Path,
     *,
+    task: str | None = None,
     cache: Path | None = None,
     seed: int = 0,
     track: Track = silent,
@@ -81,7 +83,7 @@ def evaluate_model(
     DataError
         If no sample has a label.
     """
-    opened = open_for_use(model_folder, cohort_folder, cache)
+    opened = open_for_use(model_folder, cohort_folder, cache, task)
     samples = [sample for sample in opened.cohort.samples if sample.event is not None]
     if not samples:
         expected, remedy = "labelled samples", "fill in boolean_value, or use medfusion score"
@@ -126,12 +128,13 @@ def score(
     cohort_folder: Path,
     out: Path,
     *,
+    task: str | None = None,
     cache: Path | None = None,
     ledger: bool = True,
     track: Track = silent,
 ) -> Scoring:
     """Score every sample of a cohort; write predictions.parquet, ledger.parquet and quarantine.parquet."""
-    opened = open_for_use(model_folder, cohort_folder, cache)
+    opened = open_for_use(model_folder, cohort_folder, cache, task)
     samples, model = opened.cohort.samples, opened.model
     predictions, payloads = opened.predict(samples, track)
     out.mkdir(parents=True, exist_ok=True)
@@ -152,7 +155,7 @@ def score(
         advance = track("explain", len(samples))
         ledgers = []
         for row in rows:
-            ledgers.append((samples[row], model.explain(predictions, row, payloads)))
+            ledgers.append((samples[row], model.explain(predictions, row, payloads, opened.cohort.problems)))
             advance(1)
         tables.write_table(out / "ledger.parquet", tables.ledger_table(ledgers))
     quarantined = [problem for problem in opened.cohort.problems if problem.severity == "error"]
@@ -180,7 +183,7 @@ def explain(opened: Opened, subject_id: str, at: datetime | None = None, track: 
         )
     sample = chosen[-1]
     predictions, payloads = opened.predict([sample], track)
-    explanation = opened.model.explain(predictions, 0, payloads)
+    explanation = opened.model.explain(predictions, 0, payloads, opened.cohort.problems)
     return RiskReport(
         subject_id=subject_id,
         prediction_time=sample.prediction_time,

@@ -1,6 +1,7 @@
 """Using a model: members that have not seen a patient judge them, and what is told is told honestly."""
 
 import json
+import shutil
 from datetime import UTC, datetime
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_somebody_of_whom_nothing_is_known_gets_the_base_rate(opened):
     predictions = opened.model.predict(["nobody"], nothing)
     assert predictions.logit[0] == opened.model.fusion.base
     assert opened.model.findings(predictions, 0) == ["no-data"]
-    ledger = opened.model.explain(predictions, 0, nothing)
+    ledger = opened.model.explain(predictions, 0, nothing, [])
     assert (ledger.by_feature, set(ledger.by_modality.values())) == ({}, {0.0})
 
 
@@ -207,6 +208,20 @@ def test_a_cohort_with_other_tasks_is_used_by_its_only_one(tmp_path):
     assert open_for_use(tmp_path / "model", other).cohort.task.name == "survived"
 
 
+def test_of_several_other_tasks_one_has_to_be_named(tmp_path):
+    train(small(tmp_path / "cohort"), tmp_path / "model")
+    other = small(tmp_path / "other", tasks=["survived", "returned"])
+    with pytest.raises(UsageError, match="--task"):
+        open_for_use(tmp_path / "model", other)
+    assert open_for_use(tmp_path / "model", other, task="returned").cohort.task.name == "returned"
+
+
+def test_a_trained_model_knows_its_id(tmp_path):
+    trained = train(small(tmp_path / "cohort"), tmp_path / "model")
+    card = json.loads((tmp_path / "model" / "card.json").read_text(encoding="utf-8"))
+    assert trained.model.model_id == card["model_id"] != ""
+
+
 @pytest.mark.parametrize("tasks", ["tasks = 1", "tasks = 'died'", ""])
 def test_a_cohort_without_a_task_is_refused_and_not_stumbled_over(tmp_path, tasks):
     cohort = small(tmp_path / "cohort")
@@ -272,3 +287,17 @@ def test_payloads_hold_nothing_that_came_after_the_prediction(opened, synthetic)
     for sample, films, notes in zip(samples, payloads["imaging"], payloads["notes"], strict=True):
         assert all(film.time <= sample.prediction_time for film in (films.films if films else ()))
         assert all(note.time <= sample.prediction_time for note in (notes.notes if notes else ()))
+
+
+def test_a_film_that_vanishes_after_the_prediction_stays_one_line_and_is_told(trained, new_patients, tmp_path, cache):
+    cohort = shutil.copytree(new_patients.folder, tmp_path / "cohort")
+    opened = open_for_use(trained.folder, cohort, cache)
+    predictions, payloads = opened.predict(opened.cohort.samples, silent)
+    row = next(index for index, films in enumerate(payloads["imaging"]) if films is not None)
+    for film in payloads["imaging"][row].films:
+        film.source.unlink()
+    problems = []
+    ledger = opened.model.explain(predictions, row, payloads, problems)
+    (line,) = ledger.by_feature["imaging"]
+    assert line.share == pytest.approx(ledger.by_modality["imaging"], abs=1e-9) != 0
+    assert [problem.code for problem in problems] == ["unreadable-file"]

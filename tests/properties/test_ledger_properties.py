@@ -62,7 +62,7 @@ def test_every_sample_of_a_cohort_has_a_ledger_that_sums_to_its_logit(pool):
     subjects, payloads = pool.chosen(rows)
     predictions = pool.model.predict(subjects, payloads)
     for row in range(len(rows)):
-        assert_adds_up(pool.model.explain(predictions, row, payloads), predictions, row)
+        assert_adds_up(pool.model.explain(predictions, row, payloads, []), predictions, row)
 
 
 @examples
@@ -74,7 +74,7 @@ def test_whatever_is_blanked_there_is_a_prediction_and_its_ledger_adds_up(pool, 
     assert np.isfinite(predictions.logit).all()
     assert np.isfinite(predictions.interval).all()
     for row in range(len(subjects)):
-        ledger = pool.model.explain(predictions, row, payloads)
+        ledger = pool.model.explain(predictions, row, payloads, [])
         assert_adds_up(ledger, predictions, row)
         absent = {name for name in NAMES if payloads[name][row] is None}
         assert {name for name in NAMES if ledger.by_modality[name] == 0.0} >= absent
