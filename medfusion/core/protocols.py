@@ -114,6 +114,9 @@ class Modality(Protocol):
     def fingerprints(self, payload: Any) -> list[str]:
         """Return a hash per item (image, note), equal for equal content; empty if copies mean nothing here."""
 
+    def items(self, payload: Any) -> list[Any]:
+        """Return the single images or notes of a payload, each as a payload of its own; itself if it is one thing."""
+
     def view(self, payload: Any, shares: Sequence[FeatureShare]) -> list[View]:
         """Return what a screen shows, with the shares of one ledger on it."""
 

@@ -138,6 +138,37 @@ class Attribution:
 
 
 @dataclass(frozen=True, slots=True)
+class Distance:
+    """How far a payload is from those that a model was trained on.
+
+    Attributes
+    ----------
+    times : float
+        In units of a typical training payload, which has 1; of several images, the farthest.
+    percentile : float
+        How many of the training payloads are nearer, in percent.
+    outside : bool
+        Whether it is too far for the risk to be trusted.
+    """
+
+    times: float
+    percentile: float
+    outside: bool
+
+    def text(self) -> str:
+        """Return the distance in words.
+
+        Examples
+        --------
+        >>> Distance(3.14, 100.0, True).text()
+        '3.1 times as far from the training as is typical, farther than 100.0 % of it'
+        """
+        return (
+            f"{self.times:.1f} times as far from the training as is typical, farther than {self.percentile:.1f} % of it"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class FeatureShare:
     """One line of a ledger: a lab value, a word or a region, and what it added to the log-odds.
 

@@ -17,9 +17,10 @@ import numpy as np
 
 from medfusion.core.protocols import Advance, Encoder, Modality
 from medfusion.core.state import State
-from medfusion.core.types import Attribution, BoolArray, FeatureShare, FloatArray
+from medfusion.core.types import Attribution, BoolArray, Distance, FeatureShare, FloatArray
 from medfusion.evidence.calibration import Platt
 from medfusion.evidence.choose import MeanHead, fit_head, inner_folds
+from medfusion.evidence.domain import Domain
 from medfusion.evidence.heads import Rows
 
 
@@ -77,16 +78,51 @@ class EvidenceModel:
         From raw log-odds to calibrated ones.
     base : float
         Log-odds of the base rate; evidence is relative to it.
+    domain : Domain or None
+        What training items look like; None where embeddings have no common unit to measure distances in.
     """
 
     modality: Modality
     members: tuple[Member, ...]
     platt: Platt
     base: float
+    domain: Domain | None = None
 
     def member_evidence(self, payloads: Sequence[Any | None]) -> FloatArray:
         """Return what each member says (k, n), relative to the base rate; NaN where absent."""
         return np.stack([self.platt.apply(member.raw(payloads)) - self.base for member in self.members])
+
+    def distances(self, payloads: Sequence[Any | None], mixture: FloatArray) -> list[Distance | None]:
+        """Return how far the farthest item of each payload is from the training.
+
+        Parameters
+        ----------
+        payloads : sequence of length n
+        mixture : array (n, k)
+            How much each member counts; rows sum to 1.
+
+        Returns
+        -------
+        list of Distance or None, length n
+            None where absent, and where there is no domain.
+        """
+        owned = [
+            (row, item)
+            for row, payload in enumerate(payloads)
+            if payload is not None and self.domain is not None
+            for item in self.modality.items(payload)
+        ]
+        if self.domain is None or not owned:
+            return [None] * len(payloads)
+        rows = np.array([row for row, _ in owned])
+        farthest = np.full(len(payloads), np.nan)
+        embedding = self.members[0].encoder.encode([item for _, item in owned])
+        # Their mean would hide one wrong image among right ones.
+        np.fmax.at(farthest, rows, self.domain.distance(embedding.values, mixture[rows]))
+        told = zip(farthest, self.domain.percentile(farthest), self.domain.is_outside(farthest), strict=True)
+        return [
+            None if np.isnan(times) else Distance(float(times), float(nearer), bool(far)) for times, nearer, far in told
+        ]
 
     def attribute(self, payload: Any, mixture: FloatArray, scale: float) -> list[FeatureShare]:
         """Open up the evidence of one payload.
@@ -128,7 +164,8 @@ class EvidenceModel:
     def state(self) -> State:
         """Return everything but the modality."""
         members = [{"encoder": member.encoder.state(), "head": member.head.state()} for member in self.members]
-        return {"members": members, "platt": self.platt.state(), "base": self.base}
+        domain = None if self.domain is None else self.domain.state()
+        return {"members": members, "platt": self.platt.state(), "base": self.base, "domain": domain}
 
     @classmethod
     def restore(cls, modality: Modality, state: State) -> EvidenceModel:
@@ -136,7 +173,8 @@ class EvidenceModel:
         members = tuple(
             Member(modality.restore(member["encoder"]), MeanHead.restore(member["head"])) for member in state["members"]
         )
-        return cls(modality, members, Platt(**state["platt"]), float(state["base"]))
+        domain = None if state["domain"] is None else Domain.restore(state["domain"])
+        return cls(modality, members, Platt(**state["platt"]), float(state["base"]), domain)
 
 
 def crossfit(
@@ -175,7 +213,8 @@ def crossfit(
             members.append(member)
     here = ~np.isnan(raw)
     platt = Platt.fit(raw[here], patients.events[here], patients.weights[here])
-    return EvidenceModel(modality, tuple(members), platt, base), platt.apply(raw) - base
+    domain = _fit_domain(modality, members, payloads, patients)
+    return EvidenceModel(modality, tuple(members), platt, base, domain), platt.apply(raw) - base
 
 
 def _fit_member(
@@ -194,3 +233,22 @@ def _fit_member(
     if values.shape[1] == 0 or inner_folds(rows) < 2:
         return None
     return Member(encoder, fit_head(encoder.heads, rows, seed))
+
+
+def _fit_domain(
+    modality: Modality, members: Sequence[Member], payloads: Sequence[Any | None], patients: Patients
+) -> Domain | None:
+    """Fit what training items look like, each counted once per patient."""
+    encoder, present = members[0].encoder, [row for row, payload in enumerate(payloads) if payload is not None]
+    first = encoder.encode([payloads[present[0]]])
+    if not first.same_unit or not isinstance(first.values, np.ndarray):
+        return None
+    items: dict[Any, tuple[int, Any]] = {}
+    for row in present:
+        for place, item in enumerate(modality.items(payloads[row])):
+            copies = tuple(modality.fingerprints(item)) or (row, place)
+            items.setdefault((patients.subject_ids[row], copies), (row, item))
+    values = encoder.encode([item for _, item in items.values()]).values
+    domain = Domain.fit(values, patients.folds[[row for row, _ in items.values()]])
+    # A last fold without the modality would leave its patients without a member of their own.
+    return domain if domain is not None and len(domain.members) == len(members) else None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from medfusion.core.types import Explanation
+from medfusion.core.types import Distance, Explanation
 from medfusion.core.views import View
 from medfusion.outputs.fold import fold
 from medfusion.outputs.tables import value_text
@@ -47,6 +47,8 @@ class RiskReport:
     model_id : str
     seen_in_training : bool or None
         Whether the patient was in the training cohort; None if unknown.
+    distances : mapping from modality to Distance
+        How far from the training, for the modalities of which that can be told.
     """
 
     subject_id: str
@@ -59,6 +61,7 @@ class RiskReport:
     findings: Sequence[str] = ()
     model_id: str = ""
     seen_in_training: bool | None = None
+    distances: Mapping[str, Distance] = field(default_factory=dict)
 
     def risk_text(self) -> str:
         """Return the risk with its interval, as a person writes it."""
@@ -134,6 +137,7 @@ def ledger_json(report: RiskReport) -> dict[str, Any]:
             for name in report.ordered()
         ],
         "findings": list(report.findings),
+        "distances": {name: asdict(distance) for name, distance in report.distances.items()},
         "model_id": report.model_id,
         "seen_in_training": report.seen_in_training,
     }
@@ -164,6 +168,11 @@ def footnotes(report: RiskReport) -> list[str]:
         lines.append("A patient of the training cohort: the part of the model that has not seen them answers.")
     if report.findings:
         lines.append("Findings: " + ", ".join(report.findings))
+    lines += [
+        f"Do not trust the share of {name}: it is {distance.text()}."
+        for name, distance in report.distances.items()
+        if distance.outside
+    ]
     return [*lines, RESEARCH_USE]
 
 

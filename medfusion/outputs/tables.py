@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from medfusion.core.errors import Problem
 from medfusion.core.schema import Column, TableSchema
-from medfusion.core.types import TOLERANCE, BoolArray, Explanation, FloatArray, Sample
+from medfusion.core.types import TOLERANCE, BoolArray, Distance, Explanation, FloatArray, Sample
 from medfusion.outputs.files import atomic
 from medfusion.outputs.fold import fold
 
@@ -24,8 +24,9 @@ _WHO = (
 PREDICTIONS = TableSchema(
     "predictions",
     "One row per sample. logit = base_logit + sum of share_<modality>; risk = 1 / (1 + exp(-logit)). For each modality "
-    "there are two more columns: share_<modality> (number, log-odds, exactly 0 where absent) and present_<modality> "
-    "(boolean).",
+    "there are four more columns: share_<modality> (number, log-odds, exactly 0 where absent), present_<modality> "
+    "(boolean), distance_<modality> (number: how far from the training, where 1 is typical) and percentile_<modality> "
+    "(number: how much of the training is nearer, in percent); the last two are empty where that cannot be told.",
     (
         *_WHO,
         Column("risk", "number", "Calibrated probability of the event"),
@@ -84,6 +85,7 @@ def predictions_table(
     base_logit: float,
     shares: Mapping[str, FloatArray],
     present: Mapping[str, BoolArray],
+    distances: Mapping[str, Sequence[Distance | None]],
     findings: Sequence[Sequence[str]],
     model_id: str,
     seen_in_training: Sequence[bool | None],
@@ -100,6 +102,7 @@ def predictions_table(
     base_logit : float
     shares : mapping from modality to array (n,), log-odds
     present : mapping from modality to array (n,), bool
+    distances : mapping from modality to sequence of Distance or None, length n
     findings : sequence of sequences of codes, length n
     model_id : str
     seen_in_training : sequence of bool or None, length n
@@ -125,6 +128,10 @@ def predictions_table(
     for name in shares:
         columns[f"share_{name}"] = pa.array(shares[name], pa.float64())
         columns[f"present_{name}"] = pa.array(present[name], pa.bool_())
+        times = [None if each is None else each.times for each in distances[name]]
+        nearer = [None if each is None else each.percentile for each in distances[name]]
+        columns[f"distance_{name}"] = pa.array(times, pa.float64())
+        columns[f"percentile_{name}"] = pa.array(nearer, pa.float64())
     columns["findings"] = pa.array([",".join(codes) or None for codes in findings], pa.string())
     columns["model_id"] = pa.array([model_id] * n, pa.string())
     columns["seen_in_training"] = pa.array(list(seen_in_training), pa.bool_())

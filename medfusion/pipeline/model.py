@@ -17,7 +17,7 @@ from scipy.special import expit
 from medfusion.core.errors import ModelFolderError, PayloadRejected, Problem, UsageError
 from medfusion.core.protocols import Modality
 from medfusion.core.state import load_state, save_state
-from medfusion.core.types import BoolArray, Explanation, FeatureShare, FloatArray
+from medfusion.core.types import BoolArray, Distance, Explanation, FeatureShare, FloatArray
 from medfusion.evidence import EvidenceModel, Member
 from medfusion.explain import close_ledger
 from medfusion.fusion import LateFusion
@@ -72,6 +72,8 @@ class Predictions:
         that has not seen them.
     seen : array (n,), bool
         Whether the patient was in the training cohort.
+    distances : mapping from modality to list of Distance or None, length n
+        How far each payload is from the training; None where absent, or where that cannot be told.
     """
 
     logit: FloatArray
@@ -80,6 +82,7 @@ class Predictions:
     interval: FloatArray
     mixture: FloatArray
     seen: BoolArray
+    distances: Mapping[str, list[Distance | None]]
 
     @property
     def risk(self) -> FloatArray:
@@ -136,6 +139,7 @@ class RiskModel:
             interval=expit(np.column_stack([logit - spread, logit + spread])),
             mixture=mixture,
             seen=np.array([fold is not None for fold in folds], dtype=bool),
+            distances={name: model.distances(payloads[name], mixture) for name, model in self.evidence.items()},
         )
 
     def _variance(self, by_member: FloatArray, evidence: FloatArray) -> FloatArray:
@@ -171,6 +175,10 @@ class RiskModel:
         codes = [f"no-{name}" for name, here in zip(self.evidence, predictions.present[row], strict=True) if not here]
         if not predictions.present[row].any():
             codes = ["no-data"]
+        far = {name: each[row] for name, each in predictions.distances.items()}
+        codes += [
+            f"out-of-domain-{name}" for name, distance in far.items() if distance is not None and distance.outside
+        ]
         return codes + ["seen-in-training"] * bool(predictions.seen[row])
 
     def save(self, folder: Path) -> str:
@@ -264,7 +272,12 @@ def _is_sound(evidence: EvidenceModel, member: Member) -> bool:
     row = np.zeros((1, member.encoder.encode([]).values.shape[1]), dtype=np.float32)
     opened = member.head.shares(row)
     said = [evidence.base, *evidence.platt.apply(member.head.raw(row)), *evidence.platt.apply(opened.shares[0])]
-    return opened.shares.shape == row.shape and evidence.platt.slope >= 0 and bool(np.isfinite(said).all())
+    sound = opened.shares.shape == row.shape and evidence.platt.slope >= 0 and bool(np.isfinite(said).all())
+    domain = evidence.domain
+    if domain is None:
+        return sound
+    fits = len(domain.members) == len(evidence.members) and domain.limit > 0
+    return sound and fits and bool(np.isfinite(domain.distance(row)).all())
 
 
 def _read_card(folder: Path) -> dict[str, Any]:

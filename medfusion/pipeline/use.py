@@ -147,6 +147,7 @@ def score(
         base_logit=model.fusion.base,
         shares={name: predictions.shares[:, i] for i, name in enumerate(model.evidence)},
         present={name: predictions.present[:, i] for i, name in enumerate(model.evidence)},
+        distances=predictions.distances,
         findings=[model.findings(predictions, row) for row in rows],
         model_id=model.model_id,
         seen_in_training=predictions.seen.tolist(),
@@ -193,6 +194,7 @@ def explain(opened: Opened, subject_id: str, at: datetime | None = None, track: 
         present=dict(zip(opened.model.evidence, predictions.present[0].tolist(), strict=True)),
         views=_views(opened.model, payloads, explanation.by_feature),
         findings=opened.model.findings(predictions, 0),
+        distances={name: each[0] for name, each in predictions.distances.items() if each[0] is not None},
         model_id=opened.model.model_id,
         seen_in_training=bool(predictions.seen[0]),
     )

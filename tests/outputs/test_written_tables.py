@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from scipy.special import expit
 
 from medfusion.core.errors import Problem
-from medfusion.core.types import Explanation, FeatureShare, Sample
+from medfusion.core.types import Distance, Explanation, FeatureShare, Sample
 from medfusion.outputs.files import atomic
 from medfusion.outputs.fold import fold
 from medfusion.outputs.tables import (
@@ -38,6 +38,7 @@ def predictions(**changes):
         "base_logit": -1.0,
         "shares": shares,
         "present": {"ehr": np.array([True, False]), "notes": np.array([True, True])},
+        "distances": {"ehr": [None, None], "notes": [Distance(1.5, 80.0, False), None]},
         "findings": [["out-of-range", "few-notes"], []],
         "model_id": "m1",
         "seen_in_training": [True, None],
@@ -66,6 +67,8 @@ def test_predictions_read_back_match_their_schema_and_add_up(tmp_path):
     assert first["risk"] == pytest.approx(1 / (1 + math.exp(0.75)))
     assert (first["risk_low"], first["risk_high"], second["risk_low"]) == (0.1, 0.6, None)
     assert (first["findings"], second["findings"]) == ("out-of-range,few-notes", None)
+    assert (first["distance_notes"], first["percentile_notes"]) == (1.5, 80.0)
+    assert (first["distance_ehr"], second["percentile_notes"]) == (None, None)
     assert (second["present_ehr"], second["share_ehr"], second["seen_in_training"]) == (False, 0.0, None)
     assert first["prediction_time"] == "2020-03-14T12:00:00"
     assert list(tmp_path.iterdir()) == [path]

@@ -5,11 +5,13 @@ import shutil
 from datetime import UTC, datetime
 
 import numpy as np
+import pydicom
 import pytest
 from scipy.special import expit
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from medfusion.core.errors import DataError, UsageError
+from medfusion.outputs.ledger import footnotes
 from medfusion.pipeline import evaluate_model, explain, open_for_use, score, train, validate
 from medfusion.pipeline.data import read_payloads
 
@@ -301,3 +303,39 @@ def test_a_film_that_vanishes_after_the_prediction_stays_one_line_and_is_told(tr
     (line,) = ledger.by_feature["imaging"]
     assert line.share == pytest.approx(ledger.by_modality["imaging"], abs=1e-9) != 0
     assert [problem.code for problem in problems] == ["unreadable-file"]
+
+
+def test_a_wrong_film_among_right_ones_is_flagged_with_its_distance(trained, new_patients, tmp_path, cache):
+    cohort = shutil.copytree(new_patients.folder, tmp_path / "cohort")
+    opened = open_for_use(trained.folder, cohort, cache)
+    samples = opened.cohort.samples
+    predictions, payloads = opened.predict(samples, silent)
+    flagged = [distance.outside for distance in predictions.distances["imaging"] if distance is not None]
+    assert sum(flagged) <= 2
+    row = next(index for index, films in enumerate(payloads["imaging"]) if films is not None)
+    film = payloads["imaging"][row].films[-1].source
+    dataset = pydicom.dcmread(film)
+    if dataset.file_meta.TransferSyntaxUID.is_compressed:
+        dataset.decompress()
+    dataset.PixelData = np.ascontiguousarray(np.rot90(dataset.pixel_array, 2)).tobytes()
+    dataset.save_as(film)
+    sample = samples[row]
+    report = explain(open_for_use(trained.folder, cohort, cache), sample.subject_id, sample.prediction_time)
+    distance = report.distances["imaging"]
+    assert (distance.outside, distance.percentile) == (True, 100.0)
+    assert distance.times > predictions.distances["imaging"][row].times
+    assert "out-of-domain-imaging" in report.findings
+    assert any(line.startswith("Do not trust the share of imaging") for line in footnotes(report))
+
+
+def test_distances_of_training_patients_are_those_of_the_member_that_has_not_seen_them(opened, everybody):
+    predictions, payloads = everybody
+    model = opened.model.evidence["imaging"]
+    row = next(index for index, films in enumerate(payloads["imaging"]) if films is not None)
+    fold = opened.model.roster.fold(opened.cohort.samples[row].subject_id)
+    films = [model.modality.encoder().encode([item]).values for item in model.modality.items(payloads["imaging"][row])]
+    expected = max(model.domain.members[fold].distance(values)[0] / model.domain.typical for values in films)
+    assert predictions.distances["imaging"][row].times == pytest.approx(expected)
+    absent = [index for index, films in enumerate(payloads["imaging"]) if films is None]
+    assert all(predictions.distances["imaging"][index] is None for index in absent)
+    assert all(each is None for name in ("ehr", "notes") for each in predictions.distances[name])

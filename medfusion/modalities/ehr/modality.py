@@ -86,6 +86,10 @@ class EhrModality:
         """Return nothing: equal values in two patients are no copy."""
         return []
 
+    def items(self, payload: Any) -> list[Any]:
+        """Return the payload: a record is one thing."""
+        return [payload]
+
     def view(self, payload: Any, shares: Sequence[FeatureShare]) -> list[View]:
         """Return the curves, and what has none as facts."""
         return [view_of(payload, shares)]

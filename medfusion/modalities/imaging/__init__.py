@@ -105,6 +105,10 @@ class ImagingModality:
         """Return the SHA-256 of each film's encoded pixels."""
         return [film.content for film in payload.films]
 
+    def items(self, payload: Films) -> list[Films]:
+        """Return each film or volume by itself."""
+        return [Films((film,)) for film in payload.films]
+
     def view(self, payload: Films, shares: Sequence[FeatureShare]) -> list[View]:
         """Return the films with the shares of their regions; see `view.film_views`."""
         return list(film_views(payload, shares, self._reader.grid))

@@ -106,6 +106,10 @@ class NotesModality:
         """Return a hash per note, equal for notes that differ in case, spacing or final punctuation alone."""
         return [fingerprint(note.text) for note in payload.notes]
 
+    def items(self, payload: Any) -> list[Any]:
+        """Return the payload: its notes have been compared with each other."""
+        return [payload]
+
     def view(self, payload: Any, shares: Sequence[FeatureShare]) -> list[View]:
         """Return the texts with the shares of their words."""
         return [text_view(payload, {line.feature: line.share for line in shares})]

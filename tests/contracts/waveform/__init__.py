@@ -95,6 +95,9 @@ class WaveformModality:
     def fingerprints(self, payload: Waveform) -> list[str]:
         return []
 
+    def items(self, payload: Waveform) -> list[Waveform]:
+        return [payload]
+
     def view(self, payload: Waveform, shares: Sequence[FeatureShare]) -> list[View]:
         total = sum(line.share for line in shares)
         series = Series("signal", "", payload.times, payload.values, total)
