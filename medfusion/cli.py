@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from medfusion import __version__
-from medfusion.core.errors import MedfusionError, MedfusionWarning, Problem, UsageError
+from medfusion.core.errors import MedfusionError, MedfusionWarning, Problem, UsageError, shortened
 
 if TYPE_CHECKING:
     from medfusion.core.protocols import Advance
@@ -265,6 +265,46 @@ def explain(
     return None
 
 
+@app.command()
+def deidentify(
+    cohort: CohortFolder,
+    out: OutFolder,
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The secret behind names and dates; made if it is not there."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Copy images too that may show whose they are; look at each of them.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a cohort folder without what identifies its patients; exit 1 if something was held back.
+
+    Headers follow the Basic Profile of DICOM PS3.15; names, UIDs and dates change in the same way in images, values
+    and notes, so that studies belong together and intervals stay. Who has the key can undo that: keep it from the copy.
+
+    Example: medfusion deidentify my-cohort --out shared-cohort --key ~/keys/study.key
+    """
+    from medfusion.deidentify import deidentify_cohort, new_key, read_key  # noqa: PLC0415
+
+    file = key or _home("XDG_CONFIG_HOME", ".config") / "deidentification.key"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new_key(file)
+        err_console.print(f"a new key was written to {file}; keep it secret", highlight=False, soft_wrap=True)
+    with _progress() as track:
+        report = deidentify_cohort(cohort, out, key=read_key(file), force=force, track=track)
+    _print_problems(shortened(report.problems), err_console)
+    if as_json:
+        _print_json(report.counts())
+    else:
+        table = Table("", "", "count", title=f"De-identified: {out}", title_justify="left")
+        for part, what, count in report.lines():
+            table.add_row(part, what, str(count))
+        out_console.print(table)
+    raise typer.Exit(DATA_PROBLEM if report.problems else DONE)
+
+
 def _settings(assignments: Sequence[str]) -> dict[str, dict[str, str]]:
     settings: dict[str, dict[str, str]] = {}
     for assignment in assignments:
@@ -279,8 +319,12 @@ def _settings(assignments: Sequence[str]) -> dict[str, dict[str, str]]:
 def _cache(folder: Path | None, without: bool) -> Path | None:
     if without:
         return None
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return folder or Path(home) / "medfusion"
+    return folder or _home("XDG_CACHE_HOME", ".cache")
+
+
+def _home(variable: str, default: str) -> Path:
+    """Return the user's folder for one kind of file."""
+    return Path(os.environ.get(variable) or Path.home() / default) / "medfusion"
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import medfusion
 
 PACKAGE = Path(medfusion.__file__).parent
 ROOT = PACKAGE.parent
-STAGES = ("cohort", "modalities", "evidence", "fusion", "explain", "evaluation", "outputs")
+STAGES = ("cohort", "modalities", "evidence", "fusion", "explain", "evaluation", "outputs", "deidentify")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

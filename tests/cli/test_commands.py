@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from datetime import datetime
@@ -16,7 +17,7 @@ from scipy.special import expit
 from medfusion import __version__
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "data_schemas"
-COMMANDS = ["demo", "validate", "train", "evaluate", "score", "explain"]
+COMMANDS = ["demo", "validate", "train", "evaluate", "score", "explain", "deidentify"]
 MODALITIES = ["ehr", "imaging", "notes"]
 
 
@@ -254,3 +255,39 @@ def test_scoring_twice_gives_the_same_predictions(medfusion, scores, trained, ne
     medfusion("score", trained.folder, new_patients.folder, "--out", tmp_path, "--no-ledger", "--cache", cache)
     first, second = (pq.read_table(folder / "predictions.parquet") for folder in (scores[1], tmp_path))
     np.testing.assert_array_equal(first["logit"], second["logit"])
+
+
+def test_a_cohort_is_deidentified_with_a_key_that_is_made_once(medfusion, cohort, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    first = medfusion("deidentify", cohort, "--out", tmp_path / "first", "--json")
+    assert first.code == 0
+    assert "a new key was written to" in first.err
+    assert json.loads(first.out)["tables"]["notes"]["cells"]["subject"] == 30
+    second = medfusion("deidentify", cohort, "--out", tmp_path / "second")
+    assert (second.code, second.err) == (0, "")
+    assert "subject cells changed" in second.out
+    texts = [(tmp_path / name / "notes.csv").read_text(encoding="utf-8") for name in ("first", "second")]
+    assert texts[0] == texts[1]
+    assert "P17" not in texts[0]
+    (key,) = (tmp_path / "config" / "medfusion").iterdir()
+    assert key.stat().st_mode & 0o077 == 0
+    other = medfusion("deidentify", cohort, "--out", tmp_path / "other", "--key", tmp_path / "other.key")
+    assert other.code == 0
+    assert (tmp_path / "other" / "notes.csv").read_text(encoding="utf-8") != texts[0]
+
+
+def test_what_deidentification_holds_back_is_named_and_is_exit_code_1(medfusion, cohort, tmp_path):
+    copy = shutil.copytree(cohort, tmp_path / "cohort")
+    (copy / "imaging").mkdir()
+    (copy / "imaging" / "photo.dcm").write_bytes(b"no image")
+    done = medfusion("deidentify", copy, "--out", tmp_path / "out", "--key", tmp_path / "key")
+    assert done.code == 1
+    assert "imaging/photo.dcm" in done.err
+    assert not list((tmp_path / "out").glob("imaging/*"))
+
+
+def test_deidentification_into_a_folder_that_is_not_empty_is_wrong_usage(medfusion, cohort, tmp_path):
+    (tmp_path / "there").write_text("mine", encoding="utf-8")
+    done = medfusion("deidentify", cohort, "--out", tmp_path, "--key", tmp_path / "key")
+    assert done.code == 2
+    assert "not an empty folder" in done.err
