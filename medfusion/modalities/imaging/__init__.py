@@ -1,7 +1,9 @@
-"""Films: 2D images from DICOM, PNG or JPEG, through a frozen network.
+"""Images: films from DICOM, PNG or JPEG, and volumes of CT, MR and PET, through a frozen network.
 
 What a sample is given is its newest study: every film of it becomes the mean of a feature map, and the sample the mean
-of its films. Because the head on top is linear, its log-odds open up exactly into regions of the films.
+of its films. Of a study with volumes one is taken, by the rules of `volumes.select`; a network for pictures sees some
+of its slices, evenly spaced (2.5D), one for volumes all of them. Because the head on top is linear, its log-odds
+open up exactly into regions of the films or slices.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import pyarrow as pa
 
@@ -25,23 +27,28 @@ from medfusion.modalities.imaging.backbone import DEFAULT, FILTERS, STRIDE, Back
 from medfusion.modalities.imaging.encoder import ImagingEncoder
 from medfusion.modalities.imaging.example import example_dicom
 from medfusion.modalities.imaging.payload import Films
-from medfusion.modalities.imaging.reader import FilmReader
+from medfusion.modalities.imaging.reader import USES, FilmReader
 from medfusion.modalities.imaging.studies import IMAGING_TABLE, index_films
 from medfusion.modalities.imaging.view import film_views
 
-_SETTINGS = ("backbone", "filters", "weights", "size")
+_SETTINGS = ("backbone", "filters", "weights", "size", "use", "slices")
 _SIZES = (64, 1024)
+_SLICES = (1, 256)
+Choice = TypeVar("Choice", bound=str)
 
 
 class ImagingModality:
-    """Films of a cohort folder.
+    """Films and volumes of a cohort folder.
 
     Parameters
     ----------
     options : ModalityOptions
         Settings: ``backbone`` (see `Backbone`), ``weights`` (a local file), ``filters`` (``on`` or ``off``: whether
-        fixed filters join the network; on unless told otherwise) and ``size`` (side in pixels of the square that the
-        backbone sees, a multiple of 32; 320 unless told otherwise). Embeddings are kept in ``cache``.
+        fixed filters join the network; on unless told otherwise), ``size`` (side in pixels of the square, or cube,
+        that the backbone sees, a multiple of 32; 320 for pictures, 160 for volumes unless told otherwise), ``use``
+        (``any``, ``films`` or ``volumes``: what is read of a study; any unless told otherwise, which is a volume where
+        there is one) and ``slices`` (how many of a volume a network for pictures sees; 24 unless told otherwise).
+        Embeddings are kept in ``cache``.
 
     Raises
     ------
@@ -66,8 +73,13 @@ class ImagingModality:
         if unknown:
             raise UsageError(f"imaging has no setting {', '.join(unknown)}; it has {', '.join(_SETTINGS)}")
         name = settings.get("backbone") or _default_backbone(settings)
-        backbone = Backbone(name, _weights(settings), filters=_filters(settings))
-        self._reader = FilmReader(backbone, _size(settings), options.cache)
+        backbone = Backbone(name, _weights(settings), filters=_choice(settings, "filters", ("on", "off")) == "on")
+        use = _choice(settings, "use", USES)
+        if backbone.sees_volumes and use == "films":
+            raise UsageError(f"imaging.use is films, but the backbone {name} sees volumes; choose another backbone")
+        size = _number(settings, "size", 160 if backbone.sees_volumes else 320, _SIZES, STRIDE)
+        slices = _number(settings, "slices", 24, _SLICES, 1)
+        self._reader = FilmReader(backbone, size, options.cache, "volumes" if backbone.sees_volumes else use, slices)
 
     def index(self, folder: CohortFolder) -> pa.Table | None:
         """List the films; see `studies.index_films`."""
@@ -97,8 +109,8 @@ class ImagingModality:
         encoder = self.encoder()
         if state != encoder.state():
             raise ModelFolderError(f"the imaging encoder is {state}, but this backbone gives {encoder.state()}")
-        # A model that is loaded is about to be asked: its first answer should not wait for the network.
-        self._reader.backbone.load()
+        # A model that is loaded is about to be asked: its first answer should not wait for network and decoders.
+        self._reader.start()
         return encoder
 
     def fingerprints(self, payload: Films) -> list[str]:
@@ -111,7 +123,7 @@ class ImagingModality:
 
     def view(self, payload: Films, shares: Sequence[FeatureShare]) -> list[View]:
         """Return the films with the shares of their regions; see `view.film_views`."""
-        return list(film_views(payload, shares, self._reader.grid))
+        return list(film_views(payload, shares, self._reader))
 
     def example(self, seed: int) -> Films:
         """Return one drawn chest film, read as any other."""
@@ -139,18 +151,21 @@ def _weights(settings: Mapping[str, str]) -> Path | None:
     return path
 
 
-def _filters(settings: Mapping[str, str]) -> bool:
-    chosen = settings.get("filters", "on")
-    if chosen not in {"on", "off"}:
-        raise UsageError(f"imaging.filters is {chosen!r}; it can be on or off")
-    return chosen == "on"
+def _choice(settings: Mapping[str, str], key: str, choices: tuple[Choice, ...]) -> Choice:
+    """Return one of some words; the first unless told otherwise."""
+    said = settings.get(key, choices[0])
+    for choice in choices:
+        if said == choice:
+            return choice
+    raise UsageError(f"imaging.{key} is {said!r}; it can be {', '.join(choices)}")
 
 
-def _size(settings: Mapping[str, str]) -> int:
-    text = settings.get("size", "320")
-    low, high = _SIZES
-    if not text.isdecimal() or int(text) % STRIDE or not low <= int(text) <= high:
-        raise UsageError(f"imaging.size is {text!r}; it has to be a multiple of {STRIDE} from {low} to {high}")
+def _number(settings: Mapping[str, str], key: str, default: int, limits: tuple[int, int], step: int) -> int:
+    text = settings.get(key, str(default))
+    low, high = limits
+    if not text.isdecimal() or int(text) % step or not low <= int(text) <= high:
+        whole = "a whole number" if step == 1 else f"a multiple of {step}"
+        raise UsageError(f"imaging.{key} is {text!r}; it has to be {whole} from {low} to {high}")
     return int(text)
 
 

@@ -36,8 +36,15 @@ _MONAI = {
     "efficientnet-b2": 1408,
     "efficientnet-b3": 1536,
 }
-DIMENSIONS: Mapping[str, int] = {DEFAULT: 1280, FILTERS: FILTER_DIMENSIONS, **_MONAI}
-"""The backbones by name, and the length of their embeddings."""
+_MONAI_3D = {
+    "densenet121-3d": 1024,
+    "resnet10-3d": 512,
+    "resnet18-3d": 512,
+    "resnet34-3d": 512,
+    "resnet50-3d": 2048,
+}
+DIMENSIONS: Mapping[str, int] = {DEFAULT: 1280, FILTERS: FILTER_DIMENSIONS, **_MONAI, **_MONAI_3D}
+"""The backbones by name, and the length of their embeddings; those with ``-3d`` see volumes, the others pictures."""
 _FIRST = ("features.conv0.weight", "conv1.weight", "_conv_stem.weight")
 
 _FILTER_SCALE = np.float32(10.0)
@@ -56,7 +63,7 @@ class Backbone:
     1024), or those of the network of the same name in MONAI (one channel sees grey in [0, 1]).
 
     A network's map can be joined by that of the fixed filters: they know places and grey levels that the network has
-    learnt to ignore.
+    learnt to ignore. Volumes are shown to a network for pictures slice by slice (2.5D), to one for volumes as a cube.
 
     Parameters
     ----------
@@ -80,11 +87,12 @@ class Backbone:
             raise UsageError(f"imaging.backbone is {name!r}; it can be {', '.join(DIMENSIONS)}")
         if name == FILTERS and weights is not None:
             raise UsageError("imaging.weights is set, but the backbone filters has none; leave it out")
-        if name in _MONAI and weights is None:
+        if name in {*_MONAI, *_MONAI_3D} and weights is None:
             raise UsageError(f"the backbone {name} needs weights; add --set imaging.weights=FILE with a local file")
         if name == DEFAULT and not has_default():
             raise MissingExtra("efficientnet-lite-pytorch", "pretrained")
-        self._joined = filters and name != FILTERS
+        self.sees_volumes = name in _MONAI_3D
+        self._joined = filters and name != FILTERS and not self.sees_volumes
         self.name = f"{name}+{FILTERS}" if self._joined else name
         self.dimensions = DIMENSIONS[name] + FILTER_DIMENSIONS * self._joined
         self._network = name
@@ -114,20 +122,27 @@ class Backbone:
                 self._run = _network(self._network, self._weights)
 
     def maps(self, image: FloatArray) -> FloatArray:
-        """Return the feature map of one image.
+        """Return the feature map of one picture or volume.
 
         One image at a time, on one thread: an embedding then never depends on which others were read with it.
 
         Parameters
         ----------
-        image : array (size, size), float32
+        image : array (size, size) or (slices, size, size), float32
             In [0, 1]; size is a multiple of 32.
 
         Returns
         -------
-        array (dimensions, size / 32, size / 32), float32
+        array (dimensions, size / 32, size / 32) or (dimensions, planes, size / 32, size / 32), float32
+            One plane per slice from a network for pictures; size / 32 from one for volumes, to which the slices are
+            shown as a cube.
         """
         self.load()
+        if image.ndim == 3 and not self.sees_volumes:
+            return np.stack([self._maps(plane) for plane in image], axis=1)
+        return self._maps(image)
+
+    def _maps(self, image: FloatArray) -> FloatArray:
         assert self._run is not None
         maps = self._run(image)
         return np.concatenate([maps, filter_maps(image) * _FILTER_SCALE]) if self._joined else maps
@@ -156,7 +171,9 @@ def _network(name: str, weights: Path) -> Callable[[FloatArray], FloatArray]:
         scale = _scaling(tensors, foreign=False)
     network = _build(name, tensors)
     load_into(network, tensors, weights.name)
-    network = network.eval().to(memory_format=torch.channels_last)
+    network = network.eval()
+    if not name.endswith("-3d"):
+        network = network.to(memory_format=torch.channels_last)
     features = network.extract_features if name == DEFAULT else _before_pooling(network)
 
     def run(image: FloatArray) -> FloatArray:
@@ -165,12 +182,23 @@ def _network(name: str, weights: Path) -> Callable[[FloatArray], FloatArray]:
         torch.set_num_threads(1)
         try:
             with torch.inference_mode():
-                batch = torch.from_numpy(scale(image)[None]).contiguous(memory_format=torch.channels_last)
+                batch = torch.from_numpy(scale(image)[None])
+                batch = _cube(batch) if batch.ndim == 5 else batch.contiguous(memory_format=torch.channels_last)
                 return np.ascontiguousarray(features(batch)[0].numpy())
         finally:
             torch.set_num_threads(threads)
 
     return run
+
+
+def _cube(batch: Tensor) -> Tensor:
+    """Bring volumes (1, channels, slices, size, size) to as many slices as rows."""
+    from torch.nn import functional  # noqa: PLC0415 - slow to import
+
+    size = batch.shape[-1]
+    if batch.shape[2] >= size:
+        return functional.interpolate(batch, size=(size, size, size), mode="area")
+    return functional.interpolate(batch, size=(size, size, size), mode="trilinear", align_corners=False)
 
 
 def _scaling(tensors: Mapping[str, Tensor], foreign: bool) -> _Scale:
@@ -192,8 +220,9 @@ def _scaling(tensors: Mapping[str, Tensor], foreign: bool) -> _Scale:
 
 def _channels(tensors: Mapping[str, Tensor]) -> int:
     """Return how many input channels the first layer has."""
-    found = next((tensors[name].shape for name in _FIRST if name in tensors), None)
-    if found is None or len(found) != 4 or found[1] not in {1, 3}:
+    found = tuple(next((tensors[name].shape for name in _FIRST if name in tensors), ()))
+    # Volumes have one channel.
+    if len(found) not in {4, 5} or found[1] not in ({1, 3} if len(found) == 4 else {1}):
         raise UsageError(f"the weights have no first layer ({' or '.join(_FIRST)}) for 1 or 3 channels")
     return int(found[1])
 
@@ -205,13 +234,19 @@ def _build(name: str, tensors: Mapping[str, Tensor]) -> Any:
     from monai.networks import nets  # noqa: PLC0415 - slow to import
 
     channels = _channels(tensors)
-    if name.startswith("densenet"):
-        return getattr(nets, name.replace("densenet", "DenseNet"))(2, channels, 1)
-    if name.startswith("resnet"):
+    base, dimensions = name.removesuffix("-3d"), 3 if name in _MONAI_3D else 2
+    if base.startswith("densenet"):
+        return getattr(nets, base.replace("densenet", "DenseNet"))(dimensions, channels, 1)
+    if base.startswith("resnet"):
         # A first stride of 2 as in torchvision; whether shortcuts have a bias, the file tells.
         bias = any(key.endswith("downsample.0.bias") for key in tensors)
-        build = getattr(nets, name)
-        return build(spatial_dims=2, n_input_channels=channels, num_classes=1, conv1_t_stride=2, bias_downsample=bias)
+        return getattr(nets, base)(
+            spatial_dims=dimensions,
+            n_input_channels=channels,
+            num_classes=1,
+            conv1_t_stride=2,
+            bias_downsample=bias,
+        )
     return nets.EfficientNetBN(name, pretrained=False, spatial_dims=2, in_channels=channels, num_classes=1)
 
 
@@ -223,11 +258,11 @@ def _before_pooling(network: nn.Module) -> Callable[[Tensor], Tensor]:
     seen = threading.local()
 
     def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if inputs[0].ndim == 4:
+        if inputs[0].ndim in {4, 5}:
             seen.last = inputs[0]
 
     for module in network.modules():
-        if isinstance(module, nn.AdaptiveAvgPool2d):
+        if isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d):
             module.register_forward_pre_hook(note)
 
     def features(batch: Tensor) -> Tensor:

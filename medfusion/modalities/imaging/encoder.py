@@ -28,7 +28,8 @@ class ImagingEncoder:
     dimensions : int
         Length of an embedding.
     maps : function from Film to array (dimensions, rows, columns)
-        The feature map whose mean over positions is the film's embedding.
+        The feature map whose mean over positions is the film's embedding; (dimensions, planes, rows, columns) for a
+        volume.
     same_unit : bool
         Whether the features are activations of one layer.
     """
@@ -59,7 +60,8 @@ class ImagingEncoder:
 
             share(i, p) = sum_k slope_k * (f_ikp - reference_k) / (F * P)
 
-        This is exact, not an approximation; only the rounding of the stored embedding to float32 is spread evenly.
+        The positions of a volume are those of its slices. This is exact, not an approximation; only the rounding of the
+        stored embedding to float32 is spread evenly.
         Positions whose centre lies outside of the film (the black border that makes it square) are one line, because
         the network sees them too.
 
@@ -92,7 +94,7 @@ class ImagingEncoder:
         films = len(payload.films)
         parts = [_activation(self.maps(film), slope, offset) / films for film in payload.films]
         positions = sum(part.size for part in parts)
-        parts = [part / parts[0].size for part in parts]
+        parts = [part / part.size for part in parts]
         rest = float(attribution.shares.sum(dtype=np.float64)) - sum(float(part.sum()) for part in parts)
         if abs(rest) > _ROUNDING * (1.0 + float(np.abs(attribution.shares).sum())):
             raise PayloadRejected(_changed(payload.films[0]))
@@ -107,18 +109,25 @@ class ImagingEncoder:
 
 
 def _activation(maps: FloatArray, slope: FloatArray, offset: float) -> FloatArray:
-    """Return what a linear head says of each position, array (rows, columns), float64."""
+    """Return what a linear head says of each position, array (rows, columns) or (planes, rows, columns), float64."""
     return np.asarray(np.tensordot(slope, maps.astype(np.float64), axes=1) - offset)
 
 
 def _lines(number: int, film: Film, part: FloatArray) -> list[FeatureShare]:
+    if part.ndim == 2:
+        return _plane(f"film {number}", film, part)
+    places = film.planes(len(part))
+    return [line for place, plane in zip(places, part, strict=True) for line in _plane(place, film, plane)]
+
+
+def _plane(place: str, film: Film, part: FloatArray) -> list[FeatureShare]:
     outside = border(film.size, part.shape[0])
     lines = [
-        FeatureShare(region_name(number, row + 1, column + 1), None, float(part[row, column]))
+        FeatureShare(region_name(place, row + 1, column + 1), None, float(part[row, column]))
         for row, column in np.argwhere(~outside)
     ]
     if outside.any():
-        lines.append(FeatureShare(border_name(number), None, float(part[outside].sum())))
+        lines.append(FeatureShare(border_name(place), None, float(part[outside].sum())))
     return lines
 
 

@@ -67,14 +67,14 @@ def border(shape: tuple[int, int], grid: int) -> BoolArray:
     return np.asarray(rows[:, None] | columns[None, :])
 
 
-def region_name(film: int, row: int, column: int) -> str:
-    """Name a position of a film's feature map, all counted from 1, row 1 at the top."""
-    return f"film {film} row {row} column {column}"
+def region_name(place: str, row: int, column: int) -> str:
+    """Name a position of a feature map: the film or slice, then row and column from 1, row 1 at the top."""
+    return f"{place} row {row} column {column}"
 
 
-def border_name(film: int) -> str:
-    """Name the positions of a film's feature map that lie outside of it."""
-    return f"film {film} border (padding)"
+def border_name(place: str) -> str:
+    """Name the positions of a feature map that lie outside of the film or slice."""
+    return f"{place} border (padding)"
 
 
 AVERAGE = "(average film)"

@@ -11,19 +11,25 @@ from medfusion.core.types import BoolArray, FloatArray
 
 PERCENTILES = (0.5, 99.5)
 """What is shown where a film with more than 8 bits has no window."""
+_PADDING = (
+    ("PixelPaddingValue", "PixelPaddingRangeLimit"),
+    ("FloatPixelPaddingValue", "FloatPixelPaddingRangeLimit"),
+    ("DoubleFloatPixelPaddingValue", "DoubleFloatPixelPaddingRangeLimit"),
+)
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
-def displayed(stored: NDArray[Any], dataset: Any, inverted: bool) -> FloatArray:
+def displayed(stored: NDArray[Any], dataset: Any, shape: tuple[int, int] | None = None) -> FloatArray:
     """Turn the stored values of a monochrome image into shown grey.
 
     Parameters
     ----------
-    stored : array (rows, columns), integer
+    stored : array (rows, columns)
     dataset : pydicom Dataset
         With the header values that decide how pixels look.
-    inverted : bool
-        True for MONOCHROME1, where the lowest value is white.
+    shape : (rows, columns), optional
+        Smaller; values are averaged over areas as early as that means something: stored values where only a rescale
+        and a window follow, the entries of the last lookup table otherwise, and never what is padding.
 
     Returns
     -------
@@ -34,40 +40,103 @@ def displayed(stored: NDArray[Any], dataset: Any, inverted: bool) -> FloatArray:
     ----------
     PS3.3 C.7.5.1.1.2 (padding), C.11.1 (modality LUT), C.11.2 (VOI LUT and windows).
     """
-    padding = _padding(stored, dataset)
-    grey = _voi(_modality(stored, dataset), dataset, padding)
-    if inverted:
-        grey = 1.0 - grey
+    values, padding = stored, _padding(stored, dataset)
+    steps = (_modality, _voi)
+    tables = 2 if dataset.get("VOILUTSequence") else 1 if dataset.get("ModalityLUTSequence") else 0
+    for step in steps[:tables]:
+        values = step(values, dataset, padding)
+    values, padding = averaged(values, padding, shape)
+    for step in steps[tables:]:
+        values = step(values, dataset, padding)
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        values = 1.0 - values
     if padding is not None:
-        grey[padding] = 0.0
-    return grey.astype(np.float32, copy=False)
+        values[padding] = 0.0
+    return values.astype(np.float32, copy=False)
 
 
-def from_colour(stored: NDArray[Any], dataset: Any, photometric: str) -> FloatArray:
-    """Return the luma (ITU-R BT.601) of a colour image, array (rows, columns), float32, in [0, 1].
+def is_linear(dataset: Any) -> bool:
+    """Tell whether the mean of stored values is shown as the mean of what they are shown as, apart from cut-offs."""
+    tables = dataset.get("ModalityLUTSequence") or dataset.get("VOILUTSequence")
+    padding = any(dataset.get(keyword) is not None for keyword, _ in _PADDING)
+    return not tables and not padding and dataset.get("PhotometricInterpretation") != "PALETTE COLOR"
+
+
+def luma(stored: NDArray[Any], dataset: Any, shape: tuple[int, int] | None = None) -> FloatArray:
+    """Return the luma (ITU-R BT.601) of a colour or palette image, float32, in [0, 1].
+
+    Parameters
+    ----------
+    stored : array (rows, columns, 3) of red, green and blue, or (rows, columns) of palette indices
+    dataset : pydicom Dataset
+    shape : (rows, columns), optional
+        Smaller; colours are averaged over areas.
 
     Raises
     ------
     ValueError
         If the photometric interpretation is not known.
     """
-    if photometric == "PALETTE COLOR":
-        from pydicom.pixels.processing import apply_color_lut  # noqa: PLC0415 - slow to import
+    if stored.ndim == 3:
+        values = stored.astype(np.float32) @ (_LUMA / np.float32(2 ** int(dataset.BitsStored) - 1))
+    elif dataset.PhotometricInterpretation == "PALETTE COLOR":
+        values = _palette_luma(stored, dataset)
+    else:
+        raise ValueError(f"the photometric interpretation {dataset.PhotometricInterpretation} is not known")
+    return np.asarray(np.clip(averaged(values, None, shape)[0], 0.0, 1.0))
 
-        stored = apply_color_lut(stored, dataset)
-        peak = float(np.iinfo(stored.dtype).max)
-    else:
-        peak = 2.0 ** int(dataset.BitsStored) - 1
-    if stored.ndim != 3 or stored.shape[-1] != 3:
-        raise ValueError(f"the photometric interpretation {photometric} does not fit the pixels")
-    if photometric.startswith("YBR"):
-        # What the decoder left in luma and chroma: the luma is there already.
-        luma = stored[..., 0].astype(np.float32)
-    elif photometric in {"RGB", "PALETTE COLOR"}:
-        luma = stored.astype(np.float32) @ _LUMA
-    else:
-        raise ValueError(f"the photometric interpretation {photometric} is not known")
-    return np.asarray(np.clip(luma / np.float32(peak), 0.0, 1.0))
+
+def _palette_luma(stored: NDArray[Any], dataset: Any) -> FloatArray:
+    from pydicom.pixels.processing import apply_color_lut  # noqa: PLC0415 - slow to import
+
+    indices = np.arange(2 ** int(dataset.BitsStored), dtype=np.uint16)
+    colours = apply_color_lut(indices[None], dataset)[0]
+    # As in other tables, entries are counted for what they have and not for what they declare.
+    table = colours.astype(np.float32) @ (_LUMA / np.float32(_peak(colours)))
+    return np.asarray(table[stored.view(stored.dtype.str.replace("i", "u"))])
+
+
+def averaged(
+    values: NDArray[Any], padding: BoolArray | None, shape: tuple[int, int] | None
+) -> tuple[NDArray[Any], BoolArray | None]:
+    """Average values over the areas that become one pixel each.
+
+    Parameters
+    ----------
+    values : array (rows, columns)
+    padding : array (rows, columns), bool, optional
+        What does not count.
+    shape : (rows, columns) or None
+        Smaller than or as large as that of the values, which remain as they are where it is None.
+
+    Returns
+    -------
+    values : array (shape), floating where anything is averaged
+    padding : array (shape), bool, or None
+        True where nothing counts.
+
+    Examples
+    --------
+    >>> averaged(np.array([[0, 4], [8, 8]]), np.array([[True, False], [False, False]]), (1, 2))[0].tolist()
+    [[8.0, 6.0]]
+    """
+    if shape is None or shape == values.shape:
+        return values, padding
+    import cv2  # noqa: PLC0415 - slow to import
+
+    def area(image: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA))
+
+    # float32 holds every integer of 16 bits exactly, float64 every one of 32.
+    small = values.dtype.itemsize <= 2 or values.dtype == np.float32
+    values = values.astype(np.float32 if small else np.float64, copy=False)
+    if padding is None or not padding.any():
+        return area(values), None
+    covered = area((~padding).astype(values.dtype))
+    total = area(np.where(padding, 0, values))
+    # Below this, what is left of a pixel's area is rounding.
+    empty = covered < 1e-4
+    return total / np.where(empty, 1, covered), empty
 
 
 def between_percentiles(values: FloatArray, padding: BoolArray | None = None) -> FloatArray:
@@ -88,15 +157,17 @@ def between_percentiles(values: FloatArray, padding: BoolArray | None = None) ->
 
 
 def _padding(stored: NDArray[Any], dataset: Any) -> BoolArray | None:
-    value = dataset.get("PixelPaddingValue")
-    if value is None:
-        return None
-    limit = dataset.get("PixelPaddingRangeLimit")
-    bounds = sorted((int(value), int(value if limit is None else limit)))
-    return np.asarray((stored >= bounds[0]) & (stored <= bounds[1]))
+    """Return what is no image: what the header says, and of floating pixels what is no number."""
+    padding = None if stored.dtype.kind != "f" or np.isfinite(stored).all() else ~np.isfinite(stored)
+    for value, limit in ((dataset.get(value), dataset.get(limit)) for value, limit in _PADDING):
+        if value is not None:
+            low, high = sorted((float(value), float(value if limit is None else limit)))
+            marked = (stored >= low) & (stored <= high)
+            padding = marked if padding is None else padding | marked
+    return padding
 
 
-def _modality(stored: NDArray[Any], dataset: Any) -> FloatArray:
+def _modality(stored: NDArray[Any], dataset: Any, padding: BoolArray | None) -> FloatArray:
     if dataset.get("ModalityLUTSequence"):
         return look_up(stored, dataset.ModalityLUTSequence[0], dataset)[0]
     # float32 holds every integer of 16 bits exactly, float64 every one of 32.
@@ -112,11 +183,11 @@ def _voi(values: FloatArray, dataset: Any, padding: BoolArray | None) -> FloatAr
     if dataset.get("VOILUTSequence"):
         shown, peak = look_up(values, dataset.VOILUTSequence[0], dataset)
         return shown / np.float32(peak)
-    center, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
+    center, width = first_number(dataset.get("WindowCenter")), first_number(dataset.get("WindowWidth"))
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
     if center is not None and width is not None and width >= (1 if function == "LINEAR" else 1e-9):
         return window(values, center, width, function)
-    bits = int(dataset.BitsStored)
+    bits = int(dataset.get("BitsStored") or 32)
     if bits <= 8 and not dataset.get("ModalityLUTSequence") and dataset.get("RescaleSlope", 1) == 1:
         low = -(2 ** (bits - 1)) if dataset.get("PixelRepresentation") else 0
         low += float(dataset.get("RescaleIntercept", 0) or 0)
@@ -124,7 +195,7 @@ def _voi(values: FloatArray, dataset: Any, padding: BoolArray | None) -> FloatAr
     return between_percentiles(values, padding)
 
 
-def _first(value: Any) -> float | None:
+def first_number(value: Any) -> float | None:
     """Return the first of the alternatives that a file offers."""
     if value is None or value == "":
         return None
@@ -175,7 +246,12 @@ def look_up(values: NDArray[Any], item: Any, dataset: Any) -> tuple[FloatArray, 
     count = count or 2**16
     table = _entries(item["LUTData"].value, count, dataset)
     position = np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)
-    return table[position].astype(np.float32), max(2 ** int(table.max()).bit_length() - 1, 1)
+    return table[position].astype(np.float32), _peak(table)
+
+
+def _peak(table: NDArray[Any]) -> int:
+    bits = int(table.max()).bit_length()
+    return max((1 << bits) - 1, 1)
 
 
 def _entries(data: Any, count: int, dataset: Any) -> NDArray[Any]:

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from os import SEEK_CUR
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from medfusion.core.errors import PayloadRejected, Problem
 from medfusion.modalities.imaging.clock import TIME_KEYWORDS
+from medfusion.modalities.imaging.guards import check_structure, open_checked
 
-Kind = Literal["dicom", "picture", "directory", "other"]
+Format = Literal["dicom", "picture", "directory", "other"]
 KEYWORDS = (
     *("SpecificCharacterSet", "SOPClassUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID"),
-    *("NumberOfFrames", "Rows", "Columns"),
+    *("NumberOfFrames", "RepresentativeFrameNumber", "Rows", "Columns"),
     *TIME_KEYWORDS,
 )
-_PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
+"""What an index needs of a file."""
+_LAYOUT = (
+    *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "BitsAllocated", "BitsStored"),
+    *("HighBit", "PixelRepresentation", "DirectoryRecordSequence"),
+)
+PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+# Their tags, which are (7FE0,0010), (7FE0,0008) and (7FE0,0009), in both byte orders.
+_PIXEL_TAGS = frozenset(
+    tag for end in (b"\x10", b"\x08", b"\x09") for tag in (b"\xe0\x7f" + end + b"\x00", b"\x7f\xe0\x00" + end)
+)
 _DIRECTORY = "1.2.840.10008.1.3.10"
-_UID = "1.2.840.10008.5.1.4.1.1."
-# Their pixels are labels, doses or quantities: no picture that a reader looks at.
-_NO_PICTURE = {_UID + end: name for end, name in (("66.4", "segmentation"), ("66.7", "label map"), ("481.2", "dose"))}
-_NO_PICTURE[_UID + "30"] = "parametric map"
-SLICES = {_UID + end: name for end, name in (("2", "CT"), ("4", "MR"), ("128", "PET"))}
-"""SOP classes whose files are slices of a volume, if a series has more than one."""
+_DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
-def kind_of(head: bytes) -> Kind:
+def kind_of(head: bytes) -> Format:
     """Tell what a file is from its first 132 bytes.
 
     Examples
@@ -42,69 +49,110 @@ def kind_of(head: bytes) -> Kind:
     return "dicom" if little or big else "other"
 
 
-def read_header(path: Path) -> tuple[Kind, dict[str, str]]:
+def open_header(path: Path) -> tuple[Format, Any, bool]:
+    """Read a file up to its pixels.
+
+    Returns
+    -------
+    format : {"dicom", "picture", "directory", "other"}
+    dataset : pydicom Dataset or None
+        For DICOM: what an index and the layout of pixels need.
+    has_pixels : bool
+
+    Raises
+    ------
+    PayloadRejected
+        Without a file name: ``unreadable-file``, ``unreadable-dicom``, or what `guards` refuses.
+    """
+    try:
+        with open_checked(path) as file:
+            form = kind_of(file.read(132))
+            if form != "dicom":
+                return form, None, False
+            dataset, has_pixels = parse(file, (*KEYWORDS, *_LAYOUT))
+    except PayloadRejected:
+        raise
+    except Exception as error:  # damaged files make the parser fail in every way there is
+        if isinstance(error, OSError) and error.strerror:
+            raise rejected("unreadable-file", "file", error.strerror, "a readable file", "check the file") from None
+        got, remedy = type(error).__name__, "export the file again"
+        raise rejected("unreadable-dicom", "file", got, "a DICOM file", remedy) from None
+    if "DirectoryRecordSequence" in dataset or sop_class(dataset) == _DIRECTORY:
+        return "directory", None, False
+    return "dicom", dataset, has_pixels
+
+
+def parse(file: BinaryIO, keywords: Sequence[str]) -> tuple[Any, bool]:
+    """Parse a DICOM file up to its pixels, and leave it there.
+
+    Parameters
+    ----------
+    file : binary file
+    keywords : sequence of str
+        The elements to keep.
+
+    Returns
+    -------
+    dataset : pydicom Dataset
+        Without pixels, unless the whole file is deflated.
+    has_pixels : bool
+
+    Raises
+    ------
+    PayloadRejected
+        Without a file name, if the structure of the file would cost too much; see `guards.check_structure`.
+    """
+    from pydicom import dcmread  # noqa: PLC0415 - slow to import
+
+    check_structure(file)
+    file.seek(0)
+    dataset = dcmread(file, stop_before_pixels=True, specific_tags=list(keywords), force=True)
+    if str(dataset.file_meta.get("TransferSyntaxUID", "")) == _DEFLATED:
+        file.seek(0)
+        dataset = dcmread(file, specific_tags=[*keywords, *PIXEL_KEYWORDS], force=True)
+    # Values are parsed when they are first looked at: what is damaged should show here.
+    for element in (*dataset.file_meta, *dataset):
+        _ = element.value
+    tag = file.read(4)
+    file.seek(-len(tag), SEEK_CUR)
+    return dataset, pixels_keyword(dataset) != "" or tag in _PIXEL_TAGS
+
+
+def pixels_keyword(dataset: Any) -> str:
+    """Return under which keyword a dataset holds its pixels; empty where it has none."""
+    return next((keyword for keyword in PIXEL_KEYWORDS if keyword in dataset), "")
+
+
+def sop_class(dataset: Any) -> str:
+    """Return the UID of what kind of file it is; empty where neither header nor preamble says."""
+    return text_of(dataset.get("SOPClassUID")) or text_of(dataset.file_meta.get("MediaStorageSOPClassUID"))
+
+
+def text_of(value: Any) -> str:
+    """Return a header value as text; empty where there is none."""
+    return "" if value is None else str(value).strip(" \0")
+
+
+def read_header(path: Path) -> tuple[Format, dict[str, str]]:
     """Read what the index needs of a file, without its pixels.
 
     Returns
     -------
-    kind : {"dicom", "picture", "directory", "other"}
+    format : {"dicom", "picture", "directory", "other"}
     header : dict from DICOM keyword to str
         For DICOM; empty where the header says nothing.
 
     Raises
     ------
     PayloadRejected
-        If the file cannot be opened, or is DICOM and cannot be parsed, or holds no single 2D picture.
+        If the file cannot be opened, or is DICOM and holds no image.
     """
-    try:
-        with path.open("rb") as file:
-            kind = kind_of(file.read(132))
-            if kind != "dicom":
-                return kind, {}
-            file.seek(0)
-            header, has_pixels = _dicom_header(file)
-    except Exception as error:  # damaged files make the parser fail in every way there is
-        if isinstance(error, OSError) and error.strerror:
-            raise rejected("unreadable-file", "file", error.strerror, "a readable file", "check the file") from None
-        got, remedy = type(error).__name__, "export the file again"
-        raise rejected("unreadable-dicom", "file", got, "a DICOM file", remedy) from None
-    if header["SOPClassUID"] == _DIRECTORY:
-        return "directory", {}
-    _check_picture(header, has_pixels)
-    return kind, header
+    from medfusion.modalities.imaging.intake import examine  # noqa: PLC0415 - which needs this module
 
-
-def _dicom_header(file: BinaryIO) -> tuple[dict[str, str], bool]:
-    from pydicom import dcmread  # noqa: PLC0415 - slow to import
-
-    dataset = dcmread(file, stop_before_pixels=True, specific_tags=[*KEYWORDS, "DirectoryRecordSequence"], force=True)
-    header = {keyword: _text(dataset.get(keyword)) for keyword in KEYWORDS}
-    meta = dataset.file_meta.get("MediaStorageSOPClassUID", "")
-    header["SOPClassUID"] = header["SOPClassUID"] or _text(meta)
-    if "DirectoryRecordSequence" in dataset:
-        header["SOPClassUID"] = _DIRECTORY
-    # Parsing stops at the pixels, so they are what comes next; a deflated file was read to its end.
-    syntax = dataset.file_meta.get("TransferSyntaxUID", "")
-    deflated = str(syntax) == "1.2.840.10008.1.2.1.99"
-    return header, deflated or file.read(4) in _PIXEL_TAGS
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value).strip(" \0")
-
-
-def _check_picture(header: dict[str, str], has_pixels: bool) -> None:
-    """Refuse what is no single 2D picture."""
-    sop = header["SOPClassUID"]
-    if sop in _NO_PICTURE or not (has_pixels and header["Rows"] and header["Columns"]):
-        from pydicom.uid import UID  # noqa: PLC0415 - slow to import
-
-        got = _NO_PICTURE.get(sop) or f"{UID(sop).name or 'unknown'}, without pixel data"
-        raise rejected("not-an-image", "SOPClassUID", got, "an image", "keep only films in imaging/")
-    frames = header["NumberOfFrames"] or "1"
-    if frames != "1":
-        remedy = "export single images; volumes and films with several frames are not read"
-        raise rejected("not-2d", "NumberOfFrames", frames, "1", remedy)
+    verdict = examine(path)
+    if verdict.problem is not None and (verdict.format == "dicom" or verdict.kind == "rejected"):
+        raise PayloadRejected(verdict.problem)
+    return verdict.format, dict(verdict.header)
 
 
 def rejected(code: str, field: str, got: str, expected: str, remedy: str) -> PayloadRejected:

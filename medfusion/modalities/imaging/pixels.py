@@ -12,26 +12,45 @@ because a damaged file can end the whole process in other decoders.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from struct import unpack
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from medfusion.core.errors import PayloadRejected
 from medfusion.core.types import FloatArray
-from medfusion.modalities.imaging.grey import PERCENTILES, between_percentiles, displayed, from_colour
-from medfusion.modalities.imaging.headers import kind_of, rejected
-from medfusion.modalities.imaging.payload import Source
+from medfusion.modalities.imaging.decoders import items_of, stored_values
+from medfusion.modalities.imaging.geometry import inner_box
+from medfusion.modalities.imaging.grey import PERCENTILES, averaged, between_percentiles, displayed, is_linear, luma
+from medfusion.modalities.imaging.guards import open_checked
+from medfusion.modalities.imaging.headers import kind_of, parse, pixels_keyword, rejected, sop_class, text_of
+from medfusion.modalities.imaging.intake import check_image, check_size, shown_frame
+from medfusion.modalities.imaging.reduction import reduced_values
+from medfusion.modalities.imaging.syntaxes import transfer_syntax
+from medfusion.modalities.imaging.volumes.header import SOP_CLASSES as SLICES
 
-PIPELINE = f"grey-1 range-{PERCENTILES[0]}-{PERCENTILES[1]}"
+PIPELINE = f"grey-2 range-{PERCENTILES[0]}-{PERCENTILES[1]}"
 """Changes whenever the same file gives other grey values."""
-MAX_PIXELS = 100_000_000
-"""The largest declared rows x columns that is decoded."""
+_OVERSAMPLING = 2
+"""How many decoded pixels there are at least along one that is shown, where fewer than all are decoded."""
 LOOK = (
-    *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "Rows", "Columns", "BitsAllocated"),
+    *(
+        "NumberOfFrames",
+        "RepresentativeFrameNumber",
+        "SamplesPerPixel",
+        "PhotometricInterpretation",
+        "PlanarConfiguration",
+        "Rows",
+        "Columns",
+        "BitsAllocated",
+    ),
     *("BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("FloatPixelPaddingValue", "FloatPixelPaddingRangeLimit"),
+    *("DoubleFloatPixelPaddingValue", "DoubleFloatPixelPaddingRangeLimit"),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
     *(
@@ -42,9 +61,14 @@ LOOK = (
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
 )
 """The header values that decide how pixels look."""
+_NEEDED = (
+    *("SOPClassUID", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+)
+_UNDEFINED_LENGTH = 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Encoded:
     """A film's file, read but not decoded.
 
@@ -52,84 +76,143 @@ class Encoded:
     ----------
     picture : pydicom Dataset, or bytes of a PNG or JPEG file
     size : (rows, columns)
-    content : str
-        SHA-256 of the encoded pixels.
-    digest : str
-        SHA-256 of the encoded pixels and of what decides how they look.
+    look : bytes
+        Everything but the pixels that decides how they look.
+    frame : int
+        Which one is shown, counted from 0.
     """
 
-    picture: Any
+    picture: Any = field(repr=False)
     size: tuple[int, int]
-    content: str
-    digest: str
+    look: bytes = field(default=b"", repr=False)
+    frame: int = 0
+
+    @cached_property
+    def content(self) -> str:
+        """The SHA-256 of the encoded pixels; computed when it is first asked for."""
+        is_file = isinstance(self.picture, bytes)
+        return hashlib.sha256(self.picture if is_file else self.picture[pixels_keyword(self.picture)].value).hexdigest()
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the encoded pixels and of what decides how they look."""
+        return hashlib.sha256(bytes.fromhex(self.content) + self.look).hexdigest()
 
 
-def load(source: Source) -> Encoded:
+def load(source: Path | bytes, *, of_volume: bool = False) -> Encoded:
     """Read a film without decoding it.
+
+    Parameters
+    ----------
+    source : Path or bytes
+        A file, or the content of one.
+    of_volume : bool
+        Whether slices of a volume are expected, of which a file may hold several.
 
     Raises
     ------
     PayloadRejected
         Without a file name, which the caller adds: ``unreadable-file``, ``unreadable-dicom``, ``not-an-image``,
-        ``not-2d`` or ``too-large``.
+        ``not-2d``, ``too-large``, or what `guards.check_structure` refuses.
     """
     try:
-        data = source.read_bytes() if isinstance(source, Path) else source
-    except OSError as error:
-        raise rejected("unreadable-file", "file", str(error.strerror), "a readable file", "check the file") from None
-    kind = kind_of(data[:132])
-    try:
-        encoded = _load_dicom(data) if kind == "dicom" else _load_picture(data)
+        with open_checked(source) if isinstance(source, Path) else BytesIO(source) as file:
+            kind = kind_of(file.read(132))
+            file.seek(0)
+            return _load_dicom(file, of_volume) if kind == "dicom" else _load_picture(file.read())
     except PayloadRejected:
         raise
     except Exception as error:  # damaged files make the parsers fail in every way there is
+        if isinstance(error, OSError) and error.strerror:
+            raise rejected("unreadable-file", "file", error.strerror, "a readable file", "check the file") from None
         raise rejected("unreadable-dicom", "file", _said(error), "an image", "export the file again") from None
-    return encoded
 
 
-def decode(encoded: Encoded) -> FloatArray:
+def decode(encoded: Encoded, *, longest: int | None = None, frame: int | None = None) -> FloatArray:
     """Return what a reader sees.
+
+    Parameters
+    ----------
+    encoded : Encoded
+    longest : int, optional
+        Pixels that the longer side is to have: larger images are averaged over areas, and only what that needs is
+        decoded where the encoding allows it; smaller ones come as they are.
+    frame : int, optional
+        Counted from 0; that of ``encoded`` unless given.
 
     Returns
     -------
     array (rows, columns), float32
-        In [0, 1]; 0 is black.
+        In [0, 1]; 0 is black. Where ``longest`` made it smaller, (rows, columns) are those of `inner_box`.
 
     Raises
     ------
     PayloadRejected
         Without a file name: ``unsupported-transfer-syntax``, ``undecodable-pixels`` or ``empty-image``.
     """
+    smaller = longest is not None and longest < max(encoded.size)
+    shape = inner_box(encoded.size, longest)[2:] if longest and smaller else None
     try:
-        is_picture = isinstance(encoded.picture, bytes)
-        image = _decode_picture(encoded.picture) if is_picture else _decode_dicom(encoded.picture)
+        if isinstance(encoded.picture, bytes):
+            image = _decode_picture(encoded.picture, shape)
+        else:
+            image = _decode_dicom(encoded.picture, encoded.frame if frame is None else frame, shape)
     except (KeyboardInterrupt, SystemExit, PayloadRejected):
         raise
     except BaseException as error:  # a decoder written in Rust panics with one that is no Exception
         raise rejected("undecodable-pixels", "PixelData", _said(error), "pixels", "export the file again") from None
-    if image.ndim != 2:
-        raise rejected("not-2d", "PixelData", f"{image.ndim} dimensions", "2", "export single images")
     if not image.max() > image.min():
         remedy = "check the window, and whether the film was exposed"
         raise rejected("empty-image", "PixelData", "one grey value", "a picture", remedy)
     return image
 
 
-def _load_dicom(data: bytes) -> Encoded:
-    from pydicom import dcmread  # noqa: PLC0415 - slow to import
-
-    dataset = dcmread(BytesIO(data), force=True, specific_tags=[*LOOK, "NumberOfFrames", "PixelData"])
-    if "PixelData" not in dataset or not dataset.get("Rows") or not dataset.get("Columns"):
-        raise rejected("not-an-image", "PixelData", "", "pixel data", "keep only films in imaging/")
-    if int(dataset.get("NumberOfFrames") or 1) != 1:
-        raise rejected("not-2d", "NumberOfFrames", str(dataset.NumberOfFrames), "1", "export single images")
+def _load_dicom(file: BinaryIO, of_volume: bool) -> Encoded:
+    dataset, has_pixels = parse(file, (*_NEEDED, *LOOK))
+    frames = check_image(dataset, has_pixels)
+    if frames > 1 and sop_class(dataset) in SLICES and not of_volume:
+        raise rejected("not-2d", "NumberOfFrames", str(frames), "1", "this is a volume; read it as one")
+    if not pixels_keyword(dataset):
+        _read_pixels(file, dataset)
+    frame, _ = shown_frame(frames, text_of(dataset.get("RepresentativeFrameNumber")))
+    shown = of_frame(dataset, frame)
+    look = b"".join(f"|{keyword}=".encode() + _plain(shown.get(keyword)) for keyword in LOOK)
     size = (int(dataset.Rows), int(dataset.Columns))
-    _check_size(size)
-    content = hashlib.sha256(dataset.PixelData)
-    look = hashlib.sha256(content.digest() + _syntax(dataset).encode())
-    for keyword in LOOK:
-        look.update(f"|{keyword}=".encode() + _plain(dataset.get(keyword)))
-    return Encoded(dataset, size, content.hexdigest(), look.hexdigest())
+    return Encoded(dataset, size, transfer_syntax(dataset).encode() + look, frame)
+
+
+def _read_pixels(file: BinaryIO, dataset: Any) -> None:
+    """Read the element with the pixels, which comes next, into memory that is not copied again."""
+    from pydicom.dataelem import DataElement  # noqa: PLC0415 - slow to import
+
+    order = "<" if dataset.original_encoding[1] else ">"
+    head = file.read(8)
+    # Some files are not in the encoding that they name.
+    implicit = head[4:6] not in {b"OB", b"OW", b"OF", b"OD", b"UN"}
+    group, number = unpack(order + "HH", head[:4])
+    length = unpack(order + "I", head[4:] if implicit else file.read(4))[0]
+    # numpy asks the system for large pages, which makes reading several times faster.
+    data = memoryview(file.read()) if isinstance(file, BytesIO) else np.fromfile(file, np.uint8).data
+    undefined = length == _UNDEFINED_LENGTH
+    vr = "OB" if undefined or implicit else head[4:6].decode("ascii")
+    value = data[: sum(8 + len(item) for item in items_of(data)) if undefined else length]
+    # Converted already: pydicom knows no memory that it did not read itself.
+    element = DataElement((group, number), vr, value, is_undefined_length=undefined, already_converted=True)
+    dataset[group, number] = element
+
+
+def of_frame(dataset: Any, frame: int) -> Any:
+    """Return the header values that hold for one frame: those of functional groups win (PS3.3 C.7.6.16)."""
+    shared, own = (dataset.get(f"{which}FunctionalGroupsSequence") or [] for which in ("Shared", "PerFrame"))
+    items = [*shared[:1], *own[frame : frame + 1]]
+    if not items:
+        return dataset
+    merged = dataset.copy()
+    for item in items:
+        for keyword in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+            for group in list(item.get(keyword) or [])[:1]:
+                merged.update(group)
+    return merged
 
 
 def _plain(value: Any) -> bytes:
@@ -144,75 +227,38 @@ def _plain(value: Any) -> bytes:
 
 
 def _load_picture(data: bytes) -> Encoded:
-    from PIL import Image  # noqa: PLC0415 - slow to import
+    from PIL import ExifTags, Image  # noqa: PLC0415 - slow to import
 
     with Image.open(BytesIO(data), formats=("PNG", "JPEG")) as picture:
-        size = (picture.height, picture.width)
-    _check_size(size)
-    content = hashlib.sha256(data).hexdigest()
-    return Encoded(data, size, content, content)
+        # The last four of the eight orientations of a photograph lie on their side.
+        lying = picture.format == "JPEG" and picture.getexif().get(ExifTags.Base.Orientation, 1) > 4
+        size = (picture.width, picture.height) if lying else (picture.height, picture.width)
+    check_size(*size)
+    return Encoded(data, size)
 
 
-def _check_size(size: tuple[int, int]) -> None:
-    if size[0] * size[1] > MAX_PIXELS:
-        got, expected = f"{size[0]} x {size[1]}", f"at most {MAX_PIXELS // 1_000_000} million pixels"
-        raise rejected("too-large", "Rows, Columns", got, expected, "export it at a lower resolution")
+def _decode_dicom(dataset: Any, frame: int, shape: tuple[int, int] | None) -> FloatArray:
+    dataset = of_frame(dataset, frame)
+    if shape is not None and is_linear(dataset):
+        stored = reduced_values(dataset, frame, at_least=_OVERSAMPLING * max(shape))
+    else:
+        stored = stored_values(dataset, frame)
+    monochrome = dataset.get("PhotometricInterpretation") in {"MONOCHROME1", "MONOCHROME2"} and stored.ndim == 2
+    return displayed(stored, dataset, shape) if monochrome else luma(stored, dataset, shape)
 
 
-def _syntax(dataset: Any) -> str:
-    """Return the transfer syntax, from the encoding itself in old files that do not name it."""
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian  # noqa: PLC0415 - slow to import
-
-    named = dataset.file_meta.get("TransferSyntaxUID")
-    if named:
-        return str(named)
-    implicit, little = dataset.original_encoding
-    return str(ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
-
-
-def _decode_dicom(dataset: Any) -> FloatArray:
-    from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415 - slow to import
-    from pydicom.uid import UID  # noqa: PLC0415 - slow to import
-
-    syntax = UID(_syntax(dataset))
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        remedy = "no decoder is known for it; convert the file to JPEG 2000, RLE or uncompressed"
-        raise rejected("unsupported-transfer-syntax", "TransferSyntaxUID", syntax.name, "another", remedy) from None
-    plugin = "pylibjpeg" if syntax.is_encapsulated else ""
-    if plugin and plugin not in decoder.available_plugins:
-        remedy = "run: pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg pylibjpeg-rle"
-        raise rejected("unsupported-transfer-syntax", "TransferSyntaxUID", syntax.name, "a decoder", remedy)
-    if "TransferSyntaxUID" not in dataset.file_meta:
-        dataset.file_meta.TransferSyntaxUID = syntax
-    if "JPEG" in syntax.name:
-        _check_complete(dataset.PixelData)
-    stored, meta = decoder.as_array(dataset, decoding_plugin=plugin)
-    photometric = str(meta["photometric_interpretation"])
-    if photometric in {"MONOCHROME1", "MONOCHROME2"}:
-        return displayed(stored, dataset, inverted=photometric == "MONOCHROME1")
-    return from_colour(stored, dataset, photometric)
-
-
-def _check_complete(pixel_data: bytes) -> None:
-    """Refuse a JPEG stream without its end: decoders fill what is missing with grey and say nothing."""
-    from pydicom.encaps import generate_frames  # noqa: PLC0415 - slow to import
-
-    frame = next(generate_frames(pixel_data, number_of_frames=1), b"")
-    # Some writers leave a byte or two behind the end marker.
-    if b"\xff\xd9" not in frame.rstrip(b"\0")[-4:]:
-        raise ValueError("the compressed image is truncated")
-
-
-def _decode_picture(data: bytes) -> FloatArray:
+def _decode_picture(data: bytes, shape: tuple[int, int] | None) -> FloatArray:
     from PIL import Image, ImageOps  # noqa: PLC0415 - slow to import
 
     with Image.open(BytesIO(data), formats=("PNG", "JPEG")) as picture:
-        upright = ImageOps.exif_transpose(picture)
-        if upright.mode.startswith("I"):
-            return between_percentiles(np.asarray(upright, dtype=np.float32))
-        return np.asarray(upright.convert("L"), dtype=np.float32) / 255.0
+        if shape is not None:
+            factor = max(1, max(picture.size) // (_OVERSAMPLING * max(shape)))
+            picture.draft(None, (picture.width // factor, picture.height // factor))
+        upright = ImageOps.exif_transpose(picture) if picture.format == "JPEG" else picture
+        deep = upright.mode.startswith("I")
+        values = np.asarray(upright if deep else upright.convert("L"), dtype=np.float32)
+    values, _ = averaged(values, None, shape)
+    return between_percentiles(values) if deep else values / 255.0
 
 
 def _said(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,21 +22,26 @@ from medfusion.core.types import FloatArray, Records
 from medfusion.modalities.imaging.backbone import STRIDE, Backbone
 from medfusion.modalities.imaging.cache import EmbeddingCache
 from medfusion.modalities.imaging.geometry import letterbox
-from medfusion.modalities.imaging.headers import rejected
-from medfusion.modalities.imaging.payload import Film, Films, Source
-from medfusion.modalities.imaging.pixels import PIPELINE, decode, load
+from medfusion.modalities.imaging.payload import Film, Films, Scan, Source
+from medfusion.modalities.imaging.pixels import PIPELINE, load
+from medfusion.modalities.imaging.scans import find_scan, inspect_scan, to_json
+from medfusion.modalities.imaging.worker import decoders, processors
 
 MAX_FILMS = 8
 """How many films of a study are used at most, the newest."""
 STUDY_SPAN = timedelta(hours=12)
 """Films of one study that are further than this before its newest are taken as an earlier examination."""
+Use = Literal["any", "films", "volumes"]
+"""What is read of a study: a volume where there is one, else films; only films; only volumes."""
+USES: tuple[Use, ...] = ("any", "films", "volumes")
 _CHUNK = 128
 _MAPS_KEPT = 64
+_MAPS_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A film to be read, and for whom."""
+    """A picture to be read, and for whom."""
 
     path: str
     source: Source
@@ -50,7 +54,7 @@ class _Asked:
 
 
 class FilmReader:
-    """Reads films; one film is decoded once, however many samples it belongs to.
+    """Reads films and volumes; each is decoded once, however many samples it belongs to.
 
     Parameters
     ----------
@@ -58,11 +62,18 @@ class FilmReader:
     size : int
         Side of the square that the backbone sees, in pixels.
     cache_folder : Path or None
+    use : {"any", "films", "volumes"}
+    slices : int
+        How many slices of a volume a backbone for pictures is shown; one for volumes is shown all.
     """
 
-    def __init__(self, backbone: Backbone, size: int, cache_folder: Path | None) -> None:
+    def __init__(
+        self, backbone: Backbone, size: int, cache_folder: Path | None, use: Use = "any", slices: int = 24
+    ) -> None:
         self.backbone = backbone
         self.size = size
+        self._use = use
+        self._slices = None if backbone.sees_volumes else slices
         self._cache_folder = cache_folder
         self._cache: EmbeddingCache | None = None
         self._maps: OrderedDict[str, FloatArray] = OrderedDict()
@@ -73,27 +84,34 @@ class FilmReader:
         """Rows and columns of a feature map."""
         return self.size // STRIDE
 
+    def planes(self, slices: int) -> int:
+        """Return how many planes the feature map of a volume has, of which so many slices are shown."""
+        return self.grid if self.backbone.sees_volumes else slices
+
     def identity(self) -> dict[str, str]:
         """Say what an embedding depends on besides the film."""
-        preprocessing = f"{PIPELINE} letterbox-{self.size}"
+        slices = f"{self._slices} slices" if self._slices else "all slices"
+        preprocessing = f"{PIPELINE} letterbox-{self.size} {self._use} {slices}"
         return {"backbone": self.backbone.name, "weights": self.backbone.digest, "preprocessing": preprocessing}
+
+    def start(self) -> None:
+        """Get the network and the decoders ready, so that the first picture does not wait for them."""
+        self.backbone.load()
+        decoders().start()
 
     def read(self, records: Sequence[Records], problems: list[Problem], advance: Advance) -> list[Films | None]:
         """Return the newest study of each record; see `Modality.read`."""
-        wanted = [newest_study(entry.table) for entry in records]
-        asked: dict[str, _Asked] = {}
-        for entry, rows in zip(records, wanted, strict=True):
-            for row in rows:
-                location = row["location"]
-                asked.setdefault(location, _Asked(row["path"], Path(location), row["time"], entry.subject_id))
-        progress = _Progress(wanted, advance)
-        films: dict[str, Film] = {}
-        locations = list(asked)
-        with ThreadPoolExecutor(_workers()) as pool:
-            for start in range(0, len(locations), _CHUNK):
-                chunk = {location: asked[location] for location in locations[start : start + _CHUNK]}
-                films |= self._read_chunk(chunk, pool, problems, progress)
-        return [_payload([films[row["location"]] for row in rows if row["location"] in films]) for rows in wanted]
+        films: dict[Source, Film] = {}
+        with ThreadPoolExecutor(processors()) as pool, _quiet():
+            wanted = []
+            for asked, said in pool.map(self._wanted, records):
+                wanted.append(asked)
+                problems += said
+            progress = _Progress([[each.source for each in asked] for asked in wanted], advance)
+            distinct = list({each.source: each for asked in wanted for each in asked}.values())
+            for start in range(0, len(distinct), _CHUNK):
+                films |= self._read_chunk(distinct[start : start + _CHUNK], pool, problems, progress)
+        return [_payload([films[each.source] for each in asked if each.source in films]) for asked in wanted]
 
     def read_one(self, path: str, source: Source, time: datetime) -> Film:
         """Read one film that belongs to nobody.
@@ -110,7 +128,11 @@ class FilmReader:
         return replace(film, embedding=_mean(self.maps(film)))
 
     def maps(self, film: Film) -> FloatArray:
-        """Return a film's feature map, array (dimensions, grid, grid); the last few are kept.
+        """Return a film's feature map; the last few are kept.
+
+        Returns
+        -------
+        array (dimensions, grid, grid); of a volume (dimensions, planes, grid, grid)
 
         Raises
         ------
@@ -121,60 +143,100 @@ class FilmReader:
             if film.digest in self._maps:
                 self._maps.move_to_end(film.digest)
                 return self._maps[film.digest]
-        try:
-            maps = self._computed_maps(film)
-        except PayloadRejected as error:
-            raise PayloadRejected(replace(error.problem, file=film.path)) from None
+        maps = self.backbone.maps(self.shown(film, self.size))
         with self._lock:
             self._maps[film.digest] = maps
-            while len(self._maps) > _MAPS_KEPT:
+            while len(self._maps) > _MAPS_KEPT or sum(kept.nbytes for kept in self._maps.values()) > _MAPS_BYTES:
                 self._maps.popitem(last=False)
         return maps
 
-    def _computed_maps(self, film: Film) -> FloatArray:
-        encoded = load(film.source)
-        if encoded.digest != film.digest:
-            raise rejected("changed-film", "file", "other pixels", "those that were read before", "start again")
-        return self.backbone.maps(letterbox(decode(encoded), self.size))
+    def shown(self, film: Film, size: int) -> FloatArray:
+        """Return what is shown of a film or volume, its proportions kept.
+
+        Parameters
+        ----------
+        film : Film
+        size : int
+            Side of the square, in pixels.
+
+        Returns
+        -------
+        array (size, size) or (slices, size, size), float32
+            In [0, 1]; 0 is black.
+
+        Raises
+        ------
+        PayloadRejected
+            If the film cannot be read any more, or is not the one that it was.
+        """
+        try:
+            return _squared(_decoded(film.source, size, film.digest), size)
+        except PayloadRejected as error:
+            raise PayloadRejected(replace(error.problem, file=film.path)) from None
+
+    def slices(self, scan: Scan, size: int) -> FloatArray:
+        """Return the slices of a volume as they are now, array (slices, size, size), float32, in [0, 1].
+
+        Raises
+        ------
+        PayloadRejected
+            If they cannot be read any more.
+        """
+        return _squared(_decoded(scan, size, None), size)
+
+    def _wanted(self, record: Records) -> tuple[list[_Asked], list[Problem]]:
+        """Return what is to be read for a record, and what could not be: a volume, or the newest films."""
+        rows = newest_study(record.table)
+        slices = [row for row in rows if row["series"]]
+        films = [row for row in rows if not row["series"]]
+        problems: list[Problem] = []
+        if slices and self._use != "films":
+            scan, images = find_scan([Path(row["location"]) for row in slices], self._slices, problems)
+            problems = [_named(problem, slices, record.subject_id) for problem in problems]
+            if scan is not None:
+                path = next(row["path"] for row in slices if row["location"] == str(scan.planes[0][0]))
+                return [_Asked(path, scan, slices[-1]["time"], record.subject_id)], problems
+            films = [row for row in rows if not row["series"] or Path(row["location"]) in images]
+        if self._use == "volumes":
+            return [], problems
+        newest = films[-MAX_FILMS:]
+        return [_Asked(row["path"], Path(row["location"]), row["time"], record.subject_id) for row in newest], problems
 
     def _read_chunk(
-        self, asked: Mapping[str, _Asked], pool: ThreadPoolExecutor, problems: list[Problem], progress: _Progress
-    ) -> dict[str, Film]:
-        """Return the films that can be used, by location."""
-        seen: dict[str, Film] = {}
-        with _quiet():
-            for location, film in zip(asked, pool.map(_examined, asked.values()), strict=True):
-                if isinstance(film, Film):
-                    seen[location] = film
-                else:
-                    problems.append(film)
-                    progress.done([location])
+        self, asked: Sequence[_Asked], pool: ThreadPoolExecutor, problems: list[Problem], progress: _Progress
+    ) -> dict[Source, Film]:
+        """Return the films that can be used, by source."""
+        seen: dict[Source, Film] = {}
+        for each, film in zip(asked, pool.map(_examined, asked), strict=True):
+            if isinstance(film, Film):
+                seen[each.source] = film
+            else:
+                problems.append(film)
+                progress.done([each.source])
         if self._cache is None:
             self._cache = EmbeddingCache(self._cache_folder, self.identity(), self.backbone.dimensions)
         embeddings = self._cache.get({film.digest for film in seen.values()})
-        missing: dict[str, list[str]] = {}
-        for location, film in seen.items():
-            if film.digest in embeddings:
-                progress.done([location])
-            else:
-                missing.setdefault(film.digest, []).append(location)
-        firsts = {digest: seen[locations[0]] for digest, locations in missing.items()}
-        computed: dict[str, FloatArray] = {}
-        with _quiet():
-            for digest, result in self._embedded(firsts, pool):
-                if isinstance(result, PayloadRejected):
-                    problems.append(asked[missing[digest][0]].problem(result))
+        missing: dict[str, list[_Asked]] = {}
+        for each in asked:
+            if each.source in seen:
+                if seen[each.source].digest in embeddings:
+                    progress.done([each.source])
                 else:
-                    computed[digest] = result
-                progress.done(missing[digest])
+                    missing.setdefault(seen[each.source].digest, []).append(each)
+        firsts = [seen[same[0].source] for same in missing.values()]
+        computed: dict[str, FloatArray] = {}
+        for (digest, same), result in zip(missing.items(), self._embedded(firsts, pool), strict=True):
+            if isinstance(result, PayloadRejected):
+                problems.append(same[0].problem(result))
+            else:
+                computed[digest] = result
+            progress.done([each.source for each in same])
         self._cache.put(computed)
         embeddings |= computed
-        found = {location: embeddings.get(film.digest) for location, film in seen.items()}
-        return {place: replace(seen[place], embedding=value) for place, value in found.items() if value is not None}
+        found = {source: embeddings.get(film.digest) for source, film in seen.items()}
+        return {source: replace(seen[source], embedding=value) for source, value in found.items() if value is not None}
 
-    def _embedded(
-        self, films: Mapping[str, Film], pool: ThreadPoolExecutor
-    ) -> Iterator[tuple[str, FloatArray | PayloadRejected]]:
+    def _embedded(self, films: Sequence[Film], pool: ThreadPoolExecutor) -> Iterator[FloatArray | PayloadRejected]:
         """Yield the embedding of each film, or why there is none, in their order."""
         if not films:
             return
@@ -187,14 +249,14 @@ class FilmReader:
             except PayloadRejected as error:
                 return error
 
-        yield from zip(films, pool.map(embed, films.values()), strict=True)
+        yield from pool.map(embed, films)
 
 
 def newest_study(table: pa.Table) -> list[dict[str, Any]]:
     """Return the rows of the newest study, oldest first.
 
-    Films belong to it if they have the time of the newest film, or its study and were taken at most 12 hours before
-    it; a later limit of 8 keeps the newest.
+    Images belong to it if they have the time of the newest one, or its study and were taken at most 12 hours before
+    it.
 
     Parameters
     ----------
@@ -205,44 +267,62 @@ def newest_study(table: pa.Table) -> list[dict[str, Any]]:
         return []
     rows: list[dict[str, Any]] = table.to_pylist()
     last = rows[-1]
-    newest = [
+    return [
         row
         for row in rows
         if row["time"] == last["time"] or (row["study"] == last["study"] and last["time"] - row["time"] <= STUDY_SPAN)
     ]
-    return newest[-MAX_FILMS:]
 
 
 class _Progress:
     """Tells how many records are complete as their films become so."""
 
-    def __init__(self, wanted: Sequence[Sequence[Mapping[str, Any]]], advance: Advance) -> None:
+    def __init__(self, wanted: Sequence[Sequence[Source]], advance: Advance) -> None:
         self._advance = advance
-        self._left = [len({row["location"] for row in rows}) for rows in wanted]
-        self._records: dict[str, list[int]] = {}
-        for index, rows in enumerate(wanted):
-            for location in {row["location"] for row in rows}:
-                self._records.setdefault(location, []).append(index)
+        self._left = [len(set(sources)) for sources in wanted]
+        self._records: dict[Source, list[int]] = {}
+        for index, sources in enumerate(wanted):
+            for source in set(sources):
+                self._records.setdefault(source, []).append(index)
         if empty := self._left.count(0):
             advance(empty)
 
-    def done(self, locations: Iterable[str]) -> None:
+    def done(self, sources: Iterable[Source]) -> None:
         complete = 0
-        for index in (index for location in locations for index in self._records[location]):
+        for index in (index for source in sources for index in self._records[source]):
             self._left[index] -= 1
             complete += self._left[index] == 0
         if complete:
             self._advance(complete)
 
 
+def _decoded(source: Source, longest: int, digest: str | None) -> FloatArray:
+    """Decode in a worker; refuse what is not the picture of the digest."""
+    if isinstance(source, Scan):
+        return decoders().run("scan", {**to_json(source), "longest": longest, "digest": digest})[1]
+    return decoders().decode(source, longest=longest, digest=digest)[1]
+
+
+def _squared(picture: FloatArray, size: int) -> FloatArray:
+    if picture.ndim == 2:
+        return letterbox(picture, size)
+    return np.stack([letterbox(plane, size) for plane in picture])
+
+
 def _examined(asked: _Asked) -> Film | Problem:
     """Return a film that has no embedding yet."""
     try:
-        encoded = load(asked.source)
+        look = inspect_scan(asked.source) if isinstance(asked.source, Scan) else load(asked.source)
     except PayloadRejected as error:
         return asked.problem(error)
     nothing = np.empty(0, dtype=np.float32)
-    return Film(asked.path, asked.source, asked.time, encoded.size, encoded.content, encoded.digest, nothing)
+    return Film(asked.path, asked.source, asked.time, look.size, look.content, look.digest, nothing)
+
+
+def _named(problem: Problem, rows: Sequence[Mapping[str, Any]], subject_id: str) -> Problem:
+    """Name file and subject of a problem as the cohort does."""
+    path = next((row["path"] for row in rows if row["location"] == problem.file), problem.file)
+    return replace(problem, file=path, where=f"subject {subject_id}", subject_id=subject_id)
 
 
 def _payload(films: Sequence[Film]) -> Films | None:
@@ -252,11 +332,8 @@ def _payload(films: Sequence[Film]) -> Films | None:
 
 
 def _mean(maps: FloatArray) -> FloatArray:
-    return np.asarray(maps.mean(axis=(1, 2), dtype=np.float64).astype(np.float32))
-
-
-def _workers() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    positions = tuple(range(1, maps.ndim))
+    return np.asarray(maps.mean(axis=positions, dtype=np.float64).astype(np.float32))
 
 
 @contextmanager

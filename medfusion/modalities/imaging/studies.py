@@ -1,4 +1,4 @@
-"""Which films there are, whose they are, and when they were taken: everything that needs no pixels."""
+"""Which films and volumes there are, whose they are, and when they were taken: everything that needs no pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medfusion.core.errors import PayloadRejected, Problem
 from medfusion.core.folder import SUFFIXES, CohortFolder
 from medfusion.core.schema import Column, TableSchema
 from medfusion.modalities.imaging.clock import BadTime, taken_at
-from medfusion.modalities.imaging.headers import SLICES, read_header
+from medfusion.modalities.imaging.intake import Verdict, examine
 
 FOLDER = "imaging/"
 IMAGING_TABLE = TableSchema(
@@ -29,6 +29,9 @@ IMAGING_TABLE = TableSchema(
             "time", "time", "When it was taken; the DICOM header decides where empty.", required=False, nullable=True
         ),
     ),
+)
+_UNLISTED = Problem(
+    "not-dicom", "", "", "file", "PNG or JPEG", "a DICOM image", "list it in imaging.csv", severity="warning"
 )
 _TABLES = tuple(IMAGING_TABLE.name + suffix for suffix in SUFFIXES)
 
@@ -52,7 +55,8 @@ class _Entry:
     path: str
     location: str
     study: str
-    volume: tuple[str, str]
+    series: str
+    frames: int
     vague: bool
 
 
@@ -65,8 +69,9 @@ def index_films(folder: CohortFolder) -> pa.Table | None:
     Returns
     -------
     pyarrow.Table or None
-        Columns ``subject_id``, ``time``, ``path`` (relative to the cohort folder), ``location`` (absolute) and
-        ``study`` (films of one value belong together); None if there is no film.
+        Columns ``subject_id``, ``time``, ``path`` (relative to the cohort folder), ``location`` (absolute), ``study``
+        (films of one value belong together) and ``series`` (of a slice of a volume; empty for films); None if there is
+        no image. All slices of a series have the time of the last: before that there is no volume.
     """
     with warnings.catch_warnings():
         # What pydicom remarks on a header is either harmless or ends in a problem.
@@ -74,7 +79,7 @@ def index_films(folder: CohortFolder) -> pa.Table | None:
         tables = [file for file in _TABLES if os.path.lexists(folder.root / file)]
         candidates = _listed(folder, tables[0]) if tables else _found(folder)
         entries = [entry for candidate in candidates if (entry := _entry(candidate, folder.problems)) is not None]
-    entries = _of_one_clock(_without_volumes(entries, folder.problems), folder.problems)
+    entries = _whole_series(_of_one_clock(entries, folder.problems))
     if not entries:
         return None
     _note_vague(entries, folder.problems)
@@ -83,7 +88,7 @@ def index_films(folder: CohortFolder) -> pa.Table | None:
         # Its column of times may be empty; what the films together say, counts.
         folder.zoned.pop(file, None)
     folder.zoned[FOLDER] = zone is not None
-    names = ("subject_id", "path", "location", "study")
+    names = ("subject_id", "path", "location", "study", "series")
     columns = {name: pa.array([getattr(entry, name) for entry in entries], pa.string()) for name in names}
     times = pa.array([entry.time for entry in entries], pa.timestamp("us", tz=zone))
     return pa.table({"subject_id": columns.pop("subject_id"), "time": times, **columns})
@@ -125,35 +130,37 @@ def _listed(folder: CohortFolder, name: str) -> Iterator[_Candidate]:
 
 
 def _entry(candidate: _Candidate, problems: list[Problem]) -> _Entry | None:
-    """Return a film's line of the index, or None and a problem."""
-    subject = candidate.subject_id or ""
+    """Return a file's line of the index, or None and a problem."""
+    verdict = examine(candidate.file)
+    subject = candidate.subject_id or verdict.header.get("PatientID", "")
     try:
-        kind, header = read_header(candidate.file)
-        subject = subject or header.get("PatientID", "")
-        if kind in {"directory", "other"} or (kind == "picture" and candidate.subject_id is None):
-            raise PayloadRejected(_not_a_film(kind, candidate.subject_id is not None))
-        return _dated(candidate, subject, header)
+        if verdict.problem is not None:
+            raise PayloadRejected(_asked_for(verdict.problem, candidate.subject_id is not None))
+        if verdict.format == "picture" and candidate.subject_id is None:
+            raise PayloadRejected(_UNLISTED)
+        return _dated(candidate, subject, verdict)
     except PayloadRejected as error:
         where = f"subject {subject}" if subject else ""
         problems.append(replace(error.problem, file=candidate.path, where=where, subject_id=subject))
         return None
 
 
-def _not_a_film(kind: str, listed: bool) -> Problem:
-    """Say that a file is no film: a remark where it merely lies in the folder, an error where it was asked for."""
-    got = {"directory": "a DICOMDIR", "picture": "PNG or JPEG", "other": "another format"}[kind]
-    if listed:
-        return Problem("not-dicom", "", "", "file", got, "DICOM, PNG or JPEG", "name another file, or convert it")
-    remedy = {"directory": "nothing has to be done", "picture": "list it in imaging.csv"}.get(kind, "remove it")
-    return Problem("not-dicom", "", "", "file", got, "a DICOM image", remedy, severity="warning")
+def _asked_for(problem: Problem, listed: bool) -> Problem:
+    """Say that a file is no image: a remark where it merely lies in the folder, an error where it was asked for."""
+    if problem.code != "not-dicom":
+        return problem
+    return (
+        replace(problem, remedy="name another file, or convert it") if listed else replace(problem, severity="warning")
+    )
 
 
-def _dated(candidate: _Candidate, subject: str, header: dict[str, str]) -> _Entry:
+def _dated(candidate: _Candidate, subject: str, verdict: Verdict) -> _Entry:
+    header = verdict.header
     if not subject:
         remedy = "fill it in, or list the file in imaging.csv"
         raise PayloadRejected(Problem("missing-patient-id", "", "", "PatientID", "", "who the film is of", remedy))
     try:
-        time = candidate.time or taken_at(header)
+        time = candidate.time or taken_at(dict(header))
     except BadTime as error:
         remedy = "correct it, or give the time in imaging.csv"
         raise PayloadRejected(Problem("bad-time", "", "", error.keyword, error.got, "a DICOM time", remedy)) from None
@@ -161,26 +168,25 @@ def _dated(candidate: _Candidate, subject: str, header: dict[str, str]) -> _Entr
         remedy = "fill in the header, or the column time of imaging.csv"
         raise PayloadRejected(Problem("missing-time", "", "", "time", "", "when the film was taken", remedy))
     study = header.get("StudyInstanceUID", "") or time.isoformat()
-    volume = (header.get("SOPClassUID", ""), header.get("SeriesInstanceUID", ""))
+    series = header.get("SeriesInstanceUID", "") if verdict.kind == "slice" else ""
+    frames = int(header.get("NumberOfFrames") or 1)
     vague = candidate.time is None and (time.second, time.microsecond) == (59, 999_999)
-    return _Entry(subject, time, candidate.path, str(candidate.file), study, volume, vague)
+    return _Entry(subject, time, candidate.path, str(candidate.file), study, series, frames, vague)
 
 
-def _without_volumes(entries: list[_Entry], problems: list[Problem]) -> list[_Entry]:
-    """Leave out series of several slices, with one problem for each: no slice may stand for a volume."""
-    series: dict[tuple[str, tuple[str, str]], list[_Entry]] = {}
+def _whole_series(entries: list[_Entry]) -> list[_Entry]:
+    """Give the slices of a series the time of its last one; a slice that is alone in its series is a film."""
+    series: dict[tuple[str, str], list[_Entry]] = {}
     for entry in entries:
-        if entry.volume[0] in SLICES and entry.volume[1]:
-            series.setdefault((entry.subject_id, entry.volume), []).append(entry)
-    left_out: set[str] = set()
-    for (subject, (sop, _)), slices in series.items():
-        if len(slices) > 1:
-            got, where = f"{len(slices)} {SLICES[sop]} slices of one series", f"subject {subject}"
-            remedy = "leave the series out; volumes are not read"
-            problem = Problem("not-2d", slices[0].path, where, "file", got, "a 2D image", remedy, subject_id=subject)
-            problems.append(problem)
-            left_out.update(entry.path for entry in slices)
-    return [entry for entry in entries if entry.path not in left_out]
+        series.setdefault((entry.subject_id, entry.series), []).append(entry)
+    whole = []
+    for entry in entries:
+        slices = series[entry.subject_id, entry.series]
+        if entry.series and (len(slices) > 1 or entry.frames > 1):
+            whole.append(replace(entry, time=max(each.time for each in slices)))
+        else:
+            whole.append(replace(entry, series=""))
+    return whole
 
 
 def _of_one_clock(entries: list[_Entry], problems: list[Problem]) -> list[_Entry]:

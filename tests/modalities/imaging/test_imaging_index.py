@@ -68,19 +68,19 @@ def test_linked_folders_are_followed_once(filters: ImagingModality, folder: Fold
 def test_what_is_no_film_is_left_out_with_a_reason(filters: ImagingModality, folder: Folder) -> None:
     pixels = speckles()
     report = make_film(pixels, SOPClassUID=BasicTextSRStorage, PixelData=None, Rows=None)
-    movie = make_film(pixels, NumberOfFrames=3)
+    tiles = make_film(pixels, SOPClassUID="1.2.840.10008.5.1.4.1.1.77.1.6")
     opened = folder(
         {
             "dose.dcm": make_film(pixels, SOPClassUID="1.2.840.10008.5.1.4.1.1.481.2"),
             "empty": b"",
             "header-only.dcm": make_film(pixels, PixelData=None),
             "labels.dcm": make_film(pixels, SOPClassUID=SegmentationStorage),
-            "movie.dcm": movie,
             "noise.dcm": bytes(128) + b"DICM" + bytes(range(256)) * 4,
             "packed.dcm": as_bytes(make_film(pixels, syntax=DeflatedExplicitVRLittleEndian))[:-900],
             "notes.txt": b"see the report",
             "photo.png": png(),
             "report.dcm": report,
+            "tiles.dcm": tiles,
         }
     )
     assert filters.index(opened) is None
@@ -89,12 +89,12 @@ def test_what_is_no_film_is_left_out_with_a_reason(filters: ImagingModality, fol
         ("imaging/empty", "not-dicom"),
         ("imaging/header-only.dcm", "not-an-image"),
         ("imaging/labels.dcm", "not-an-image"),
-        ("imaging/movie.dcm", "not-2d"),
-        ("imaging/noise.dcm", "not-an-image"),
+        ("imaging/noise.dcm", "truncated-file"),
         ("imaging/notes.txt", "not-dicom"),
-        ("imaging/packed.dcm", "unreadable-dicom"),
+        ("imaging/packed.dcm", "truncated-file"),
         ("imaging/photo.png", "not-dicom"),
         ("imaging/report.dcm", "not-an-image"),
+        ("imaging/tiles.dcm", "not-an-image"),
     ]
     warned = {problem.file for problem in opened.problems if problem.severity == "warning"}
     assert warned == {"imaging/empty", "imaging/notes.txt", "imaging/photo.png"}
@@ -139,17 +139,21 @@ def test_films_without_a_time_of_day_are_counted_in_one_warning(filters: Imaging
     assert problem.got == "3 films without a time of day"
 
 
-def test_several_slices_of_one_series_are_a_volume_and_one_slice_is_a_film(
+def test_slices_of_one_series_have_the_time_of_the_last_and_one_slice_is_a_film(
     filters: ImagingModality, folder: Folder
 ) -> None:
-    slices = {f"ct/{n}.dcm": make_film(speckles(n), SOPClassUID=CTImageStorage) for n in range(3)}
+    slices = {
+        f"ct/{n}.dcm": make_film(speckles(n), SOPClassUID=CTImageStorage, AcquisitionDateTime=f"2020010109000{n}")
+        for n in range(3)
+    }
     alone = make_film(speckles(), SOPClassUID=CTImageStorage, SeriesInstanceUID="9.9", PatientID="P2")
     opened = folder({**slices, "alone.dcm": alone})
     table = filters.index(opened)
     assert table is not None
-    assert table["path"].to_pylist() == ["imaging/alone.dcm"]
-    (problem,) = opened.problems
-    assert (problem.code, problem.got, problem.subject_id) == ("not-2d", "3 CT slices of one series", "P1")
+    assert table["path"].to_pylist() == ["imaging/alone.dcm", *(f"imaging/ct/{n}.dcm" for n in range(3))]
+    assert table["series"].to_pylist() == ["", *["1.2.3.1"] * 3]
+    assert table["time"].to_pylist()[1:] == [datetime(2020, 1, 1, 9, 0, 2)] * 3
+    assert opened.problems == []
 
 
 @pytest.mark.parametrize(

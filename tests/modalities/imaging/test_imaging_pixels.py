@@ -302,7 +302,7 @@ def test_an_unknown_syntax_is_named() -> None:
         (make_film(speckles(), WindowCenter="60000", WindowWidth="10"), "empty-image"),
         (make_film(speckles(), Rows=400), "undecodable-pixels"),
         (make_film(speckles(), Rows=60000, Columns=60000), "too-large"),
-        (make_film(speckles(), NumberOfFrames=2), "not-2d"),
+        (make_film(speckles(), NumberOfFrames=2), "undecodable-pixels"),
         (make_film(speckles(), PixelData=None), "not-an-image"),
         (make_film(speckles(), BitsAllocated=12), "undecodable-pixels"),
         (make_film(speckles(), PhotometricInterpretation="HSV"), "undecodable-pixels"),

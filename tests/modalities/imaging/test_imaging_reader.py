@@ -48,10 +48,11 @@ def test_only_the_newest_study_is_read(filters: ImagingModality, folder: Folder)
     assert problems == []
 
 
-def test_at_most_eight_films_are_used_the_newest() -> None:
-    times = [datetime(2020, 1, 1, 9, minute) for minute in range(12)]
-    table = pa.table({"time": times, "study": ["1"] * 12, "path": [str(n) for n in range(12)]})
-    assert [row["path"] for row in newest_study(table)] == [str(n) for n in range(12 - MAX_FILMS, 12)]
+def test_at_most_eight_films_are_used_the_newest(filters: ImagingModality, folder: Folder) -> None:
+    films = {f"{n:02}.dcm": make_film(speckles(n), AcquisitionDateTime=f"2020010109{n:02}00") for n in range(12)}
+    (payload,), _ = read_all(filters, folder(films))
+    assert payload is not None
+    assert [film.path for film in payload.films] == [f"imaging/{n:02}.dcm" for n in range(12 - MAX_FILMS, 12)]
 
 
 def test_films_without_a_study_belong_together_if_they_have_one_time() -> None:

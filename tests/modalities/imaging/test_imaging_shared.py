@@ -40,16 +40,18 @@ def test_every_file_of_a_public_collection_is_a_film_or_a_problem(shared: Path, 
     payloads, problems = read_all(modality, folder)
     used = sum(payload is not None for payload in payloads)
     assert used > 220
-    assert used + len(problems) == len(files)
+    left_out = {problem.file for problem in problems if problem.severity == "error"}
+    assert used + len(left_out) == len(files)
     assert all(problem.remedy and problem.file.startswith("imaging/corpus/") for problem in problems)
     codes = Counter(problem.code for problem in problems)
-    assert {"too-large", "unsupported-transfer-syntax", "undecodable-pixels", "empty-image"} <= set(codes)
+    assert {"too-large", "undecodable-pixels", "empty-image", "truncated-file"} <= set(codes)
     # Without a table, the same files have to speak for themselves.
     (tmp_path / "imaging.csv").unlink()
     folder = CohortFolder.open(tmp_path)
-    assert modality.index(folder) is not None
-    volumes = [problem.got for problem in folder.problems if "slices of one series" in problem.got]
-    assert {"28 CT slices of one series"} <= set(volumes)
+    table = modality.index(folder)
+    assert table is not None
+    slices = Counter(series for series in table["series"].to_pylist() if series)
+    assert 28 in slices.values()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -59,13 +61,16 @@ def test_shown_grey_agrees_with_pydicom_on_real_windows(shared: Path) -> None:
         try:
             film = pydicom.dcmread(path)
             ours = decode(load(path))
-        except (pydicom.errors.InvalidDicomError, PayloadRejected, RecursionError):
+            stored = film.pixel_array if film.get("NumberOfFrames", 1) == 1 else None
+        except (pydicom.errors.InvalidDicomError, PayloadRejected, RecursionError, NotImplementedError, RuntimeError):
+            continue
+        if stored is None:
             continue
         plain = film.SamplesPerPixel == 1 and "VOILUTSequence" not in film and "PixelPaddingValue" not in film
         width = film.get("WindowWidth") or 0
         if not plain or np.ravel(width)[0] < 1:
             continue
-        values = apply_modality_lut(film.pixel_array, film)
+        values = apply_modality_lut(stored, film)
         theirs = apply_voi_lut(values.astype(np.float64), film).astype(np.float64)
         low, high = _range_of(film)
         theirs = (theirs - low) / (high - low)
