@@ -66,7 +66,7 @@ def rows_of(folder, name):
 
 
 ERRORS = [
-    ("undecodable-pixels", "PixelData is 'ValueError: The number of bytes of pixel data is less"),
+    ("undecodable-pixels", "PixelData is 'ValueError: there are "),
     ("empty-note", "text is '', expected words; remove the row, or fill it in [empty-note]"),
     ("unknown-unit", "unit is 'furlong for lactate', expected mmol/L, or a UCUM unit that converts to it exactly"),
     ("contradicting-labels", "expected one row; correct the labels; all of these rows were left out"),

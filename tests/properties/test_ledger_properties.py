@@ -138,7 +138,7 @@ def test_a_modality_that_nobody_has_changes_nothing(pool, choice, seen):
     np.testing.assert_allclose(after.logit, before.logit, atol=1e-12)
     np.testing.assert_allclose(after.interval, before.interval, atol=1e-12)
     assert (after.shares[:, 3] == 0.0).all()
-    assert wider.explain(after, 0, more).by_modality["letters"] == 0.0
+    assert wider.explain(after, 0, more, []).by_modality["letters"] == 0.0
 
 
 @examples

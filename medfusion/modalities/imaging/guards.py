@@ -180,11 +180,12 @@ class _Walk:
         return element.position
 
     def _check_length(self, element: _Element) -> None:
+        # Pixels that are cut off are for the decoder to refuse: what the header says of them is known by then.
+        self._beyond_pixels |= element.tag >> 16 == _PIXELS
         if element.end > self._end and not self._beyond_pixels:
             field = f"({element.tag >> 16:04X},{element.tag & 0xFFFF:04X})"
             missing = f"{element.end - self._end} bytes more than there are"
             raise _refused("truncated-file", field, missing, "the whole file", "export or transfer it again")
-        self._beyond_pixels |= element.tag >> 16 == _PIXELS
 
     def _is_sequence(self, element: _Element) -> bool:
         if element.vr == b"SQ" or element.vr not in {b"", b"UN"} or element.tag >> 16 == _PIXELS:

@@ -120,7 +120,7 @@ def load(source: Path | bytes, *, of_volume: bool = False) -> Encoded:
             kind = kind_of(file.read(132))
             file.seek(0)
             return _load_dicom(file, of_volume) if kind == "dicom" else _load_picture(file.read())
-    except PayloadRejected:
+    except (PayloadRejected, MemoryError):
         raise
     except Exception as error:  # damaged files make the parsers fail in every way there is
         if isinstance(error, OSError) and error.strerror:
@@ -157,7 +157,7 @@ def decode(encoded: Encoded, *, longest: int | None = None, frame: int | None = 
             image = _decode_picture(encoded.picture, shape)
         else:
             image = _decode_dicom(encoded.picture, encoded.frame if frame is None else frame, shape)
-    except (KeyboardInterrupt, SystemExit, PayloadRejected):
+    except (KeyboardInterrupt, SystemExit, PayloadRejected, MemoryError):
         raise
     except BaseException as error:  # a decoder written in Rust panics with one that is no Exception
         raise rejected("undecodable-pixels", "PixelData", _said(error), "pixels", "export the file again") from None

@@ -91,7 +91,7 @@ def test_what_is_no_film_is_left_out_with_a_reason(filters: ImagingModality, fol
         ("imaging/labels.dcm", "not-an-image"),
         ("imaging/noise.dcm", "truncated-file"),
         ("imaging/notes.txt", "not-dicom"),
-        ("imaging/packed.dcm", "truncated-file"),
+        ("imaging/packed.dcm", "unreadable-dicom"),
         ("imaging/photo.png", "not-dicom"),
         ("imaging/report.dcm", "not-an-image"),
         ("imaging/tiles.dcm", "not-an-image"),

@@ -127,7 +127,7 @@ def test_a_video_is_rejected_with_what_to_do(verdict: Any) -> None:
 def test_files_that_cannot_be_opened_or_parsed_are_rejected(verdict: Any, tmp_path: Path) -> None:
     assert examine(tmp_path / "none").code == "unreadable-file"
     cut = as_bytes(make_film(speckles(), DeflatedExplicitVRLittleEndian))[:-900]
-    assert (verdict(cut).kind, verdict(cut).code) == ("rejected", "truncated-file")
+    assert (verdict(cut).kind, verdict(cut).code) == ("rejected", "unreadable-dicom")
     # The type of (0002,0002), which no one asks for until the end.
     damaged = as_bytes(make_film(speckles())).replace(b"\x02\x00\x02\x00UI", b"\x02\x00\x02\x00U\x00")
     assert verdict(damaged).code == "unreadable-dicom"
