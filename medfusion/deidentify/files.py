@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medfusion.core.errors import PayloadRejected, Problem
+from medfusion.core.guards import check_structure, open_checked
 from medfusion.deidentify.gather import Gathered, values_of
 
 _UID = "1.2.840.10008.5.1.4.1.1."
@@ -115,12 +116,17 @@ def read_dataset(file: Path, pixels: bool) -> Any:
     Raises
     ------
     PayloadRejected
-        If it cannot be parsed.
+        If it cannot be parsed, or its structure would cost too much.
     """
     from pydicom import dcmread  # noqa: PLC0415 - slow to import
 
     try:
-        return dcmread(file, stop_before_pixels=not pixels, force=True)
+        with open_checked(file) as stream:
+            check_structure(stream)
+            stream.seek(0)
+            return dcmread(stream, stop_before_pixels=not pixels, force=True)
+    except PayloadRejected:
+        raise
     except Exception as error:  # damaged files make the parser fail in every way there is
         raise unreadable(error) from None
 
@@ -137,11 +143,8 @@ def unreadable(error: Exception) -> PayloadRejected:
 
 
 def _kind_of(file: Path) -> str:
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(_HEAD_BYTES)
-    except OSError as error:
-        raise unreadable(error) from None
+    with open_checked(file) as stream:
+        head = stream.read(_HEAD_BYTES)
     if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
         return "picture"
     # Old files begin with group 0002 or 0008 at once, without a preamble.

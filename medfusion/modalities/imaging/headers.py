@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from medfusion.core.errors import PayloadRejected, Problem
+from medfusion.core.guards import check_structure, open_checked
 from medfusion.modalities.imaging.clock import TIME_KEYWORDS
-from medfusion.modalities.imaging.guards import check_structure, open_checked
 
 Format = Literal["dicom", "picture", "directory", "other"]
 KEYWORDS = (

@@ -22,11 +22,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from medfusion.core.errors import PayloadRejected
+from medfusion.core.guards import open_checked
 from medfusion.core.types import FloatArray
 from medfusion.modalities.imaging.decoders import items_of, stored_values
 from medfusion.modalities.imaging.geometry import inner_box
 from medfusion.modalities.imaging.grey import PERCENTILES, averaged, between_percentiles, displayed, is_linear, luma
-from medfusion.modalities.imaging.guards import open_checked
 from medfusion.modalities.imaging.headers import kind_of, parse, pixels_keyword, rejected, sop_class, text_of
 from medfusion.modalities.imaging.intake import check_image, check_size, shown_frame
 from medfusion.modalities.imaging.reduction import reduced_values

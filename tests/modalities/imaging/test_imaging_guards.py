@@ -20,9 +20,9 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from medfusion.core import guards
 from medfusion.core.errors import PayloadRejected
-from medfusion.modalities.imaging import guards
-from medfusion.modalities.imaging.guards import MAX_NESTING, check_structure, open_checked
+from medfusion.core.guards import MAX_NESTING, check_structure, open_checked
 from medfusion.modalities.imaging.headers import kind_of
 
 SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)

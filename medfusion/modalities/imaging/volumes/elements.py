@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medfusion.core.errors import PayloadRejected
-from medfusion.modalities.imaging.guards import check_structure, open_checked
+from medfusion.core.guards import check_structure, open_checked
 from medfusion.modalities.imaging.headers import kind_of, rejected
 
 Elements = Mapping[str, Any]
