@@ -3,7 +3,7 @@
 Films of 2,048 x 2,500 pixels are drawn, written in seven transfer syntaxes, and read to a float array whose longer side
 has 320 pixels: by medfusion, and by MONAI's `LoadImage` with pydicom and `Resize` by area. Both run on one thread, in
 turns, over all files of a syntax; the first turn is not counted. MONAI decodes with whichever of pydicom's plugins is
-installed and comes first, which is named. Before timing, both results are compared.
+installed and comes first; those that are installed are named. Before timing, both results are compared.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def measure(syntax: Syntax, files: int, repeats: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         paths = list(write_films(syntax, files, Path(temporary)))
-        far = max(difference(path, readers["monai"]) for path in paths[:DISTINCT])
+        far = max(difference(path, readers["monai"], syntax.bits) for path in paths[:DISTINCT])
         megabytes = sum(path.stat().st_size for path in paths) / files / 1e6
         for _ in range(repeats):
             for name, read in readers.items():
@@ -123,7 +123,7 @@ def measure(syntax: Syntax, files: int, repeats: int) -> dict[str, Any]:
         "uid": syntax.uid,
         "bits": syntax.bits,
         "megabytes": megabytes,
-        "plugin": plugin(syntax.uid),
+        "plugins": plugins(syntax.uid),
         "seconds": seconds,
         "milliseconds_per_film": milliseconds,
         "ratio": ratio,
@@ -147,17 +147,16 @@ def theirs() -> Callable[[Path], np.ndarray]:
     return lambda path: read(path).numpy()
 
 
-def difference(path: Path, monai: Callable[[Path], np.ndarray]) -> float:
-    """Return the mean absolute difference between both results, each over its own range from 0 to 1."""
-    one, other = ours(path), np.squeeze(monai(path)).T
+def difference(path: Path, monai: Callable[[Path], np.ndarray], bits: int) -> float:
+    """Return the mean absolute difference between both results, from 0 to 1; the films' window is their full range."""
+    one, other = ours(path), np.squeeze(monai(path)).T / (2**bits - 1)
     height, width = (min(sides) for sides in zip(one.shape, other.shape, strict=True))
-    window = np.ptp(other) or 1.0
-    return float(np.abs(one[:height, :width] - (other[:height, :width] - other.min()) / window).mean())
+    return float(np.abs(one[:height, :width] - other[:height, :width]).mean())
 
 
-def plugin(uid: str) -> str:
-    """Name the plugin that pydicom tries first."""
-    return next(iter(get_decoder(uid).available_plugins), "") if UID(uid).is_encapsulated else "none needed"
+def plugins(uid: str) -> str:
+    """Name the plugins that pydicom can choose from."""
+    return ", ".join(get_decoder(uid).available_plugins) if UID(uid).is_encapsulated else "none needed"
 
 
 def write_films(syntax: Syntax, files: int, folder: Path) -> Iterator[Path]:
@@ -208,7 +207,7 @@ def write(path: Path, syntax: Syntax, pixel_data: bytes) -> None:
 def page(measured: Mapping[str, Any]) -> str:
     """Return the table, as it is to be read."""
     rows = [row(each) for each in measured["syntaxes"]]
-    header = ["", "MB", "medfusion ms", "MONAI ms", "times faster", "target", "pydicom plugin", "mean difference"]
+    header = ["", "MB", "medfusion ms", "MONAI ms", "times faster", "target", "pydicom plugins", "mean difference"]
     height, width = measured["size"]
     return (
         f"# From a file to {measured['longest']} pixels\n\n{machine_line(measured['machine'])}\n\n"
@@ -222,7 +221,7 @@ def page(measured: Mapping[str, Any]) -> str:
 def row(each: Mapping[str, Any]) -> Sequence[str]:
     spent = each["milliseconds_per_film"]
     figures = (f"{each['megabytes']:.1f}", f"{spent['medfusion']:.1f}", f"{spent['monai']:.1f}", f"{each['ratio']:.1f}")
-    return [each["name"], *figures, f"{each['target']:g}", each["plugin"], f"{each['mean_difference']:.4f}"]
+    return [each["name"], *figures, f"{each['target']:g}", each["plugins"], f"{each['mean_difference']:.4f}"]
 
 
 if __name__ == "__main__":

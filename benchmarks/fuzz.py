@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from common import RESULTS, machine, machine_line, markdown_table, write_results
 
-from medfusion.modalities.imaging.worker import MEMORY_LIMIT_BYTES, TIME_LIMIT_S, Decoders
+from medfusion.modalities.imaging.pool import MEMORY_LIMIT_BYTES, TIME_LIMIT_S, Decoders
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "modalities" / "imaging"))
 from mutations import Outcome, generated_seeds, mutate, outcome_of

@@ -15,6 +15,7 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
+from math import ceil
 from pathlib import Path
 from struct import unpack
 from typing import Any, BinaryIO
@@ -35,7 +36,7 @@ from medfusion.modalities.imaging.volumes.header import SOP_CLASSES as SLICES
 
 PIPELINE = f"grey-2 range-{PERCENTILES[0]}-{PERCENTILES[1]}"
 """Changes whenever the same file gives other grey values."""
-_OVERSAMPLING = 2
+_OVERSAMPLING = 1.5
 """How many decoded pixels there are at least along one that is shown, where fewer than all are decoded."""
 LOOK = (
     *(
@@ -240,7 +241,7 @@ def _load_picture(data: bytes) -> Encoded:
 def _decode_dicom(dataset: Any, frame: int, shape: tuple[int, int] | None) -> FloatArray:
     dataset = of_frame(dataset, frame)
     if shape is not None and is_linear(dataset):
-        stored = reduced_values(dataset, frame, at_least=_OVERSAMPLING * max(shape))
+        stored = reduced_values(dataset, frame, at_least=ceil(_OVERSAMPLING * max(shape)))
     else:
         stored = stored_values(dataset, frame)
     monochrome = dataset.get("PhotometricInterpretation") in {"MONOCHROME1", "MONOCHROME2"} and stored.ndim == 2
@@ -252,7 +253,7 @@ def _decode_picture(data: bytes, shape: tuple[int, int] | None) -> FloatArray:
 
     with Image.open(BytesIO(data), formats=("PNG", "JPEG")) as picture:
         if shape is not None:
-            factor = max(1, max(picture.size) // (_OVERSAMPLING * max(shape)))
+            factor = max(1, int(max(picture.size) / (_OVERSAMPLING * max(shape))))
             picture.draft(None, (picture.width // factor, picture.height // factor))
         upright = ImageOps.exif_transpose(picture) if picture.format == "JPEG" else picture
         deep = upright.mode.startswith("I")

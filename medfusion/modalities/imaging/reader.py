@@ -24,8 +24,8 @@ from medfusion.modalities.imaging.cache import EmbeddingCache
 from medfusion.modalities.imaging.geometry import letterbox
 from medfusion.modalities.imaging.payload import Film, Films, Scan, Source
 from medfusion.modalities.imaging.pixels import PIPELINE, load
+from medfusion.modalities.imaging.pool import decoders, processors
 from medfusion.modalities.imaging.scans import find_scan, inspect_scan, to_json
-from medfusion.modalities.imaging.worker import decoders, processors
 
 MAX_FILMS = 8
 """How many films of a study are used at most, the newest."""

@@ -28,7 +28,7 @@ from pydicom.uid import (
 
 from medfusion.core.errors import PayloadRejected
 from medfusion.modalities.imaging.intake import examine
-from medfusion.modalities.imaging.worker import Decoders
+from medfusion.modalities.imaging.pool import Decoders
 
 _VRS = b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
 _VR = re.compile(b"|".join(_VRS))

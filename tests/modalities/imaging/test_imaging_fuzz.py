@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mutations import MUTATIONS, Outcome, generated_seeds, mutate, outcome_of
 
-from medfusion.modalities.imaging.worker import MEMORY_LIMIT_BYTES, TIME_LIMIT_S, Decoders
+from medfusion.modalities.imaging.pool import MEMORY_LIMIT_BYTES, TIME_LIMIT_S, Decoders
 
 FILES = 500
 

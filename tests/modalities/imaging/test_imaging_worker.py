@@ -16,8 +16,8 @@ import pytest
 from imaging_files import as_bytes, make_film, speckles
 
 from medfusion.core.errors import MedfusionError, PayloadRejected
-from medfusion.modalities.imaging import pixels, worker
-from medfusion.modalities.imaging.worker import Decoders, Loaded
+from medfusion.modalities.imaging import pixels, pool
+from medfusion.modalities.imaging.pool import Decoders, Loaded
 
 FILM = as_bytes(make_film(speckles(), WindowCenter="2048", WindowWidth="4096"))
 # A worker that knows some misdeeds, too; it is what the caller's sys.path leads to.
@@ -64,7 +64,7 @@ def misdeeds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "misdeeds.py").write_text(textwrap.dedent(MISDEEDS), encoding="utf-8")
     patch = pytest.MonkeyPatch()
     patch.syspath_prepend(str(folder))
-    patch.setattr(worker, "_START", worker._START.replace("from", "import misdeeds; from", 1))
+    patch.setattr(pool, "_START", pool._START.replace("from", "import misdeeds; from", 1))
     yield folder
     patch.undo()
 
@@ -143,7 +143,7 @@ def test_a_file_that_takes_too_long_is_refused_and_the_next_one_decoded(decoders
     with pytest.raises(PayloadRejected, match=r"over 0.5 s.*decode-timeout"):
         run(decoders, "hang")
     assert time.monotonic() - start < 10
-    decoders.time_limit_s = worker.TIME_LIMIT_S
+    decoders.time_limit_s = pool.TIME_LIMIT_S
     assert decoders.load(FILM).size == (40, 50)
 
 
@@ -208,7 +208,7 @@ def test_processes_end_with_the_caller_however_it_ends(tmp_path: Path, end: sign
     script = tmp_path / "script.py"
     lines = (
         "import time",
-        "from medfusion.modalities.imaging.worker import Decoders",
+        "from medfusion.modalities.imaging.pool import Decoders",
         "decoders = Decoders(1)",
         "try: decoders.load(b'')",
         "except Exception: pass",
@@ -227,10 +227,10 @@ def test_processes_end_with_the_caller_however_it_ends(tmp_path: Path, end: sign
 
 
 def test_an_interpreter_that_ignores_the_environment_can_decode(tmp_path: Path) -> None:
-    root = Path(worker.__file__).parents[3]
+    root = Path(pool.__file__).parents[3]
     code = (
         f"import sys; sys.path.insert(0, {str(root)!r})\n"
-        "from medfusion.modalities.imaging.worker import Decoders\n"
+        "from medfusion.modalities.imaging.pool import Decoders\n"
         f"print(Decoders(1).load(bytes.fromhex({FILM.hex()!r})).size)"
     )
     environment = {**os.environ, "PYTHONPATH": "/nowhere"}
@@ -243,6 +243,6 @@ def test_an_interpreter_that_ignores_the_environment_can_decode(tmp_path: Path) 
 
 
 def test_a_worker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_START", "import no_such_module")
+    monkeypatch.setattr(pool, "_START", "import no_such_module")
     with pytest.raises(MedfusionError, match="does not start: ModuleNotFoundError: No module named 'no_such_module'"):
         Decoders(1).load(FILM)
