@@ -212,8 +212,8 @@ def page(measured: Mapping[str, Any]) -> str:
     return (
         f"# From a file to {measured['longest']} pixels\n\n{machine_line(measured['machine'])}\n\n"
         f"{measured['files']} films of {width} x {height} pixels each, one thread; milliseconds a film, median of "
-        f'{measured["repeats"]} turns. MONAI: `LoadImage(PydicomReader)` and `Resize(mode="area")`. The difference '
-        f"is that of the two results, each scaled to its range; the pictures have a window, which MONAI ignores.\n\n"
+        f'{measured["repeats"]} turns. MONAI: `LoadImage(PydicomReader)` and `Resize(mode="area")`. The mean '
+        f"difference is that of the two results, of a range of 1.\n\n"
         f"{markdown_table(header, rows)}"
     )
 

@@ -35,6 +35,8 @@ from medfusion.modalities.imaging.syntaxes import (
 Buffer = bytes | bytearray | memoryview
 _ITEM = b"\xfe\xff\x00\xe0"
 _SEARCHED = 256
+_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
+"""What begins the segment with the size of a JPEG or JPEG-LS image (ISO 10918-1 table B.1, ISO 14495-1 table C.1)."""
 _END_MARKED = JPEG | JPEG_LS | JPEG_2000 | HTJ2K
 
 
@@ -74,6 +76,8 @@ def stored_values(dataset: Any, frame: int = 0) -> NDArray[Any]:
     if syntax in _DECODE_MONOCHROME and layout.samples == 1:
         with suppress(Exception):
             return _DECODE_MONOCHROME[syntax](encoded, layout)
+    if syntax in JPEG | JPEG_LS:
+        _check_size(encoded, layout)
     return _by_pydicom(dataset, syntax, layout, frame)
 
 
@@ -106,6 +110,19 @@ def encoded_frame(dataset: Any, syntax: str, layout: Layout, frame: int) -> Buff
     if syntax in _END_MARKED and b"\xff\xd9" not in bytes(encoded[-64:]).rstrip(b"\0")[-4:]:
         raise ValueError("the compressed image is truncated")
     return encoded
+
+
+def _check_size(encoded: Buffer, layout: Layout) -> None:
+    """Refuse a JPEG or JPEG-LS stream of another size than declared: libjpeg would reserve memory for its own."""
+    position = 2
+    while encoded[position : position + 1] == b"\xff":
+        marker, length = encoded[position + 1], int.from_bytes(encoded[position + 2 : position + 4], "big")
+        if marker in _FRAME_MARKERS:
+            rows, columns = (int.from_bytes(encoded[position + at : position + at + 2], "big") for at in (5, 7))
+            if (rows, columns) != (layout.rows, layout.columns):
+                raise ValueError(f"the compressed image has {rows} x {columns} pixels")
+            return
+        position += 2 + length
 
 
 def _only_frame(pixel_data: Buffer) -> Buffer:

@@ -12,6 +12,7 @@ because a damaged file can end the whole process in other decoders.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
@@ -173,8 +174,10 @@ def _load_dicom(file: BinaryIO, of_volume: bool) -> Encoded:
     frames = check_image(dataset, has_pixels)
     if frames > 1 and sop_class(dataset) in SLICES and not of_volume:
         raise rejected("not-2d", "NumberOfFrames", str(frames), "1", "this is a volume; read it as one")
-    if not pixels_keyword(dataset):
+    if not (keyword := pixels_keyword(dataset)):
         _read_pixels(file, dataset)
+    elif not isinstance(dataset[keyword].value, bytes):
+        raise ValueError("the pixels are no bytes")
     frame, _ = shown_frame(frames, text_of(dataset.get("RepresentativeFrameNumber")))
     shown = of_frame(dataset, frame)
     look = b"".join(f"|{keyword}=".encode() + _plain(shown.get(keyword)) for keyword in LOOK)
@@ -263,5 +266,6 @@ def _decode_picture(data: bytes, shape: tuple[int, int] | None) -> FloatArray:
 
 
 def _said(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
+    # An address in memory says nothing, and is another one each time.
+    lines = re.sub(r" <\S+ object at 0x[0-9a-f]+>", "", str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

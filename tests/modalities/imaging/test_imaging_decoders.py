@@ -338,3 +338,20 @@ def test_real_files_give_what_pydicom_gives(shared: Path) -> None:
     # Cosine transforms, whose rounding is free; one of them is declared as lossless.
     assert equal >= 270
     assert len(close) <= 4
+
+
+@pytest.mark.parametrize(
+    ("encode", "syntax", "marker"),
+    [(imagecodecs.jpegls_encode, JPEGLSLossless, b"\xff\xf7"), (imagecodecs.ljpeg_encode, JPEGLossless, b"\xff\xc3")],
+)
+def test_a_stream_of_another_size_is_refused_before_memory_is_reserved(
+    encode: Callable[..., bytes], syntax: UID, marker: bytes
+) -> None:
+    def vast(pixels: np.ndarray) -> bytes:
+        stream = bytearray(encode(pixels))
+        at = stream.index(marker)
+        stream[at + 5 : at + 9] = b"\x7f\xff\x7f\xff"
+        return bytes(stream)
+
+    with pytest.raises(ValueError, match="32767 x 32767 pixels"):
+        stored_values(packed(speckles(), syntax, vast))
