@@ -325,12 +325,15 @@ def outcome_of(path: Path, decoders: Decoders) -> Outcome:
 
 
 def _peak_of_children_bytes() -> int:
-    """Return the most memory that a process started by this one has had; 0 where the system does not say."""
+    """Return the most memory that a worker of this process has had; 0 where the system does not say."""
     peaks = [0]
     for children in Path("/proc/self/task").glob("*/children"):
         # Threads and processes that end meanwhile have none.
         with suppress(OSError):
             for child in children.read_text(encoding="ascii").split():
+                # A process that is about to become a worker still has the memory of this one.
+                if b"imaging.worker" not in Path("/proc", child, "cmdline").read_bytes():
+                    continue
                 status = Path("/proc", child, "status").read_text(encoding="ascii")
                 peaks += [1024 * int(kilobytes) for kilobytes in re.findall(r"VmHWM:\s*(\d+)", status)]
     return max(peaks)
