@@ -133,28 +133,6 @@ def text_of(value: Any) -> str:
     return "" if value is None else str(value).strip(" \0")
 
 
-def read_header(path: Path) -> tuple[Format, dict[str, str]]:
-    """Read what the index needs of a file, without its pixels.
-
-    Returns
-    -------
-    format : {"dicom", "picture", "directory", "other"}
-    header : dict from DICOM keyword to str
-        For DICOM; empty where the header says nothing.
-
-    Raises
-    ------
-    PayloadRejected
-        If the file cannot be opened, or is DICOM and holds no image.
-    """
-    from medfusion.modalities.imaging.intake import examine  # noqa: PLC0415 - which needs this module
-
-    verdict = examine(path)
-    if verdict.problem is not None and (verdict.format == "dicom" or verdict.kind == "rejected"):
-        raise PayloadRejected(verdict.problem)
-    return verdict.format, dict(verdict.header)
-
-
 def rejected(code: str, field: str, got: str, expected: str, remedy: str) -> PayloadRejected:
     """Return an error to raise; whoever knows the file and the subject adds them."""
     return PayloadRejected(Problem(code, "", "", field, got, expected, remedy))

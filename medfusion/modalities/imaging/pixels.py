@@ -37,7 +37,7 @@ from medfusion.modalities.imaging.volumes.header import SOP_CLASSES as SLICES
 
 PIPELINE = f"grey-2 range-{PERCENTILES[0]}-{PERCENTILES[1]}"
 """Changes whenever the same file gives other grey values."""
-_OVERSAMPLING = 1.5
+_OVERSAMPLING = 1.9
 """How many decoded pixels there are at least along one that is shown, where fewer than all are decoded."""
 LOOK = (
     *(

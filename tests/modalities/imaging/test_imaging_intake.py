@@ -27,7 +27,6 @@ from pydicom.uid import (
 )
 
 from medfusion.core.errors import PayloadRejected
-from medfusion.modalities.imaging.headers import read_header
 from medfusion.modalities.imaging.intake import Verdict, examine, shown_frame
 from medfusion.modalities.imaging.pixels import decode, load
 
@@ -151,14 +150,6 @@ def test_of_a_cine_the_frame_that_was_chosen_is_decoded(verdict: Any, header: di
     encoded = load(as_bytes(film))
     np.testing.assert_allclose(decode(encoded), pixels[frame] / 255, atol=1e-6)
     np.testing.assert_allclose(decode(encoded, frame=0), pixels[0] / 255, atol=1e-6)
-
-
-def test_the_header_is_refused_where_the_file_is(tmp_path: Path) -> None:
-    (tmp_path / "film").write_bytes(as_bytes(make_film(speckles())))
-    assert read_header(tmp_path / "film")[0] == "dicom"
-    (tmp_path / "labels").write_bytes(as_bytes(of_class(SegmentationStorage)))
-    with pytest.raises(PayloadRejected, match="not-an-image"):
-        read_header(tmp_path / "labels")
 
 
 @pytest.mark.shared
