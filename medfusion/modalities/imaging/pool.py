@@ -156,8 +156,17 @@ class Decoders:
         told, image = self.run("decode", {"longest": longest, "frame": frame, "digest": digest}, source)
         return _loaded(told), image
 
-    def run(self, task: str, arguments: Mapping[str, Any], source: Path | bytes = b"") -> Answer:
+    def run(self, task: str, arguments: Mapping[str, Any], source: Path | bytes = b"", *, files: int = 1) -> Answer:
         """Have a worker do one of `worker.TASKS`.
+
+        Parameters
+        ----------
+        task : str
+        arguments : mapping
+            Values that JSON can hold.
+        source : Path or bytes
+        files : int
+            How many files the task reads; each has its time.
 
         Raises
         ------
@@ -165,18 +174,18 @@ class Decoders:
             Without a file name: what the task raises, ``too-large``, ``decode-timeout`` or ``decoder-crashed``.
         """
         worker = self._idle.get()
-        start = time.monotonic()
+        start, limit_s = time.monotonic(), self.time_limit_s * files
         try:
             if worker is not None and worker.alive:
                 try:
-                    return worker.ask(task, arguments, source, self.time_limit_s)
+                    return worker.ask(task, arguments, source, limit_s)
                 except PayloadRejected:
-                    if worker.alive or time.monotonic() - start > self.time_limit_s / 2:
+                    if worker.alive or time.monotonic() - start > limit_s / 2:
                         raise
                     self._running.discard(worker)
             # Either there is none yet, or what earlier films left behind has ended it: only a new one can tell.
             worker = self._started()
-            return worker.ask(task, arguments, source, self.time_limit_s)
+            return worker.ask(task, arguments, source, limit_s)
         finally:
             if worker is not None and not worker.alive:
                 self._running.discard(worker)

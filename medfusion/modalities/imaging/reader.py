@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from medfusion.modalities.imaging.geometry import letterbox
 from medfusion.modalities.imaging.payload import Film, Films, Scan, Source
 from medfusion.modalities.imaging.pixels import PIPELINE, load
 from medfusion.modalities.imaging.pool import decoders, processors
-from medfusion.modalities.imaging.scans import find_scan, inspect_scan, to_json
+from medfusion.modalities.imaging.scans import Found, find_scan, inspect_scan, to_json
 
 MAX_FILMS = 8
 """How many films of a study are used at most, the newest."""
@@ -103,10 +104,11 @@ class FilmReader:
         """Return the newest study of each record; see `Modality.read`."""
         films: dict[Source, Film] = {}
         with ThreadPoolExecutor(processors()) as pool, _quiet():
-            wanted = []
-            for asked, said in pool.map(self._wanted, records):
-                wanted.append(asked)
-                problems += said
+            # Samples of one patient ask for the same slices; what is odd about them is told once.
+            find = cache(partial(find_scan, slices=self._slices))
+            found = list(pool.map(lambda record: self._wanted(record, find), records))
+            wanted = [asked for asked, _ in found]
+            problems += dict.fromkeys(problem for _, said in found for problem in said)
             progress = _Progress([[each.source for each in asked] for asked in wanted], advance)
             distinct = list({each.source: each for asked in wanted for each in asked}.values())
             for start in range(0, len(distinct), _CHUNK):
@@ -184,19 +186,19 @@ class FilmReader:
         """
         return _squared(_decoded(scan, size, None), size)
 
-    def _wanted(self, record: Records) -> tuple[list[_Asked], list[Problem]]:
+    def _wanted(self, record: Records, find: Callable[[tuple[Path, ...]], Found]) -> tuple[list[_Asked], list[Problem]]:
         """Return what is to be read for a record, and what could not be: a volume, or the newest films."""
         rows = newest_study(record.table)
         slices = [row for row in rows if row["series"]]
         films = [row for row in rows if not row["series"]]
         problems: list[Problem] = []
         if slices and self._use != "films":
-            scan, images = find_scan([Path(row["location"]) for row in slices], self._slices, problems)
-            problems = [_named(problem, slices, record.subject_id) for problem in problems]
-            if scan is not None:
-                path = next(row["path"] for row in slices if row["location"] == str(scan.planes[0][0]))
-                return [_Asked(path, scan, slices[-1]["time"], record.subject_id)], problems
-            films = [row for row in rows if not row["series"] or Path(row["location"]) in images]
+            found = find(tuple(Path(row["location"]) for row in slices))
+            problems = [_named(problem, slices, record.subject_id) for problem in found.problems]
+            if found.scan is not None:
+                path = next(row["path"] for row in slices if row["location"] == str(found.scan.planes[0][0]))
+                return [_Asked(path, found.scan, slices[-1]["time"], record.subject_id)], problems
+            films = [row for row in rows if not row["series"] or Path(row["location"]) in found.images]
         if self._use == "volumes":
             return [], problems
         newest = films[-MAX_FILMS:]
@@ -299,7 +301,8 @@ class _Progress:
 def _decoded(source: Source, longest: int, digest: str | None) -> FloatArray:
     """Decode in a worker; refuse what is not the picture of the digest."""
     if isinstance(source, Scan):
-        return decoders().run("scan", {**to_json(source), "longest": longest, "digest": digest})[1]
+        asked = {**to_json(source), "longest": longest, "digest": digest}
+        return decoders().run("scan", asked, files=len(source.files))[1]
     return decoders().decode(source, longest=longest, digest=digest)[1]
 
 

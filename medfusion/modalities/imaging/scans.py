@@ -28,8 +28,29 @@ from medfusion.modalities.imaging.volumes import (
     select,
 )
 
+_AT_ONCE = 16
 
-def find_scan(files: Sequence[Path], slices: int | None, problems: list[Problem]) -> tuple[Scan | None, list[Path]]:
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the slices of a study are.
+
+    Attributes
+    ----------
+    scan : Scan or None
+        The volume that is taken; None where no series is one.
+    images : tuple of Path
+        Files that are no part of a volume, but images by themselves.
+    problems : tuple of Problem
+        What was left out, and, as warnings, what is odd about the volume that was taken.
+    """
+
+    scan: Scan | None
+    images: tuple[Path, ...]
+    problems: tuple[Problem, ...]
+
+
+def find_scan(files: Sequence[Path], slices: int | None) -> Found:
     """Choose the volume of a study by the rules of `select`.
 
     Parameters
@@ -37,18 +58,10 @@ def find_scan(files: Sequence[Path], slices: int | None, problems: list[Problem]
     files : sequence of Path
         The slices of one study, in any order.
     slices : int or None
-        How many slices to take, evenly from the whole volume; None for all.
-    problems : list of Problem
-        Gets what was left out, and, as warnings, what is odd about the volume that was taken.
-
-    Returns
-    -------
-    scan : Scan or None
-        None where no series is a volume.
-    images : list of Path
-        Files that are no part of a volume, but images by themselves.
+        How many slices to show, evenly from the whole volume; None for all.
     """
     headers: list[SliceHeader] = []
+    problems: list[Problem] = []
     for file in files:
         try:
             headers += read_slice_headers(file)
@@ -56,10 +69,10 @@ def find_scan(files: Sequence[Path], slices: int | None, problems: list[Problem]
             problems.append(error.problem)
     plan = plan_series(headers)
     problems += plan.problems
-    images = [header.path for header in plan.images]
+    images = tuple(header.path for header in plan.images)
     selected = select(plan.stacks)
     if selected is None:
-        return None, images
+        return Found(None, images, tuple(problems))
     stack = selected.stack
     problems += [_warning(finding, stack) for finding in stack.findings]
     total = len(stack.slices)
@@ -67,7 +80,8 @@ def find_scan(files: Sequence[Path], slices: int | None, problems: list[Problem]
     planes = tuple((stack.slices[index].path, stack.slices[index].frame) for index in chosen)
     numbers = tuple(index + 1 for index in chosen)
     used = {each.path for each in (*stack.slices, *(copy for _, copy in stack.copies))}
-    return Scan(tuple(sorted(used)), stack.key, planes, numbers, total, selected.reason), images
+    scan = Scan(tuple(sorted(used)), stack.key, planes, numbers, total, selected.reason)
+    return Found(scan, images, tuple(problems))
 
 
 def _warning(finding: Finding, stack: Stack) -> Problem:
@@ -121,8 +135,8 @@ def inspect_scan(scan: Scan) -> Inspected:
 def decode_scan(scan: Scan, longest: int) -> FloatArray:
     """Return the slices that are shown as grey.
 
-    One grey scale holds for all of them: the window of the middle slice, where it has one and the values are those
-    that it was made for; else the range between two percentiles of all that is shown.
+    Values are averaged over areas, then shown: in the window of the middle slice, where it has one and the values are
+    those that it was made for; else over the range between two percentiles of all that is shown.
 
     Returns
     -------
@@ -134,15 +148,26 @@ def decode_scan(scan: Scan, longest: int) -> FloatArray:
     PayloadRejected
         As `load_volume`, or ``changed-film`` if the volume is not the one that was found before.
     """
-    volume = load_volume(_stack(scan), planes=[number - 1 for number in scan.numbers])
-    grey = _grey(volume, scan)
-    rows, columns = grey.shape[1:]
+    stack, planes = _stack(scan), [number - 1 for number in scan.numbers]
+    # A few at a time: a whole volume at full size may be more than a worker may use.
+    parts = [planes[start : start + _AT_ONCE] for start in range(0, len(planes), _AT_ONCE)]
+    values = np.concatenate([_reduced(load_volume(stack, planes=part), longest) for part in parts])
+    path, frame = scan.planes[len(scan.planes) // 2]
+    header = of_frame(load(path, of_volume=True).picture, frame)
+    center, width = (first_number(header.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
+    if center is not None and width is not None and width >= 1 and stack.unit.factor == 1.0:
+        return window(values, center, width, str(header.get("VOILUTFunction") or "LINEAR"))
+    return between_percentiles(values)
+
+
+def _reduced(volume: Volume, longest: int) -> FloatArray:
+    rows, columns = volume.values.shape[1:]
     if max(rows, columns) <= longest:
-        return grey
+        return volume.values
     import cv2  # noqa: PLC0415 - slow to import
 
     height, width = inner_box((rows, columns), longest)[2:]
-    return np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in grey])
+    return np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in volume.values])
 
 
 def _stack(scan: Scan) -> Stack:
@@ -151,15 +176,6 @@ def _stack(scan: Scan) -> Stack:
         if stack.key == scan.key and len(stack.slices) == scan.total:
             return stack
     raise rejected("changed-film", "file", "other slices", "those that were read before", "start again")
-
-
-def _grey(volume: Volume, scan: Scan) -> FloatArray:
-    path, frame = scan.planes[len(scan.planes) // 2]
-    header = of_frame(load(path, of_volume=True).picture, frame)
-    center, width = (first_number(header.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
-    if center is not None and width is not None and width >= 1 and volume.unit.factor == 1.0:
-        return window(volume.values, center, width, str(header.get("VOILUTFunction") or "LINEAR"))
-    return between_percentiles(volume.values)
 
 
 def to_json(scan: Scan) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from imaging_files import make_film, read_all, records_of, speckles
 from pydicom.dataset import FileDataset
 from slice_files import group, make_enhanced, make_slice
 
-from medfusion.core.errors import PayloadRejected, UsageError
+from medfusion.core.errors import PayloadRejected, Problem, UsageError
 from medfusion.core.folder import CohortFolder
 from medfusion.core.protocols import ModalityOptions
 from medfusion.core.types import Attribution
@@ -58,19 +58,32 @@ def scan_of(payload: Films | None) -> Scan:
     return film.source
 
 
-def test_a_network_for_pictures_sees_slices_evenly_through_the_window_of_the_file(folder: Folder) -> None:
-    (payload,), problems = read_all(modality(), folder(named(series(8))))
+@pytest.mark.parametrize(("slices", "numbers"), [("4", (3, 8, 13, 18)), ("24", tuple(range(1, 21)))])
+def test_a_network_for_pictures_sees_slices_evenly_through_the_window_of_the_file(
+    folder: Folder, slices: str, numbers: tuple[int, ...]
+) -> None:
+    (payload,), problems = read_all(modality(slices=slices), folder(named(series(20))))
     assert problems == []
-    assert (scan_of(payload).numbers, scan_of(payload).total) == ((2, 4, 6, 8), 8)
+    assert (scan_of(payload).numbers, scan_of(payload).total) == (numbers, 20)
     # PS3.3 C.11.2.1.2.1 for a window of 400 around 40, by hand.
     maps = []
-    for number in scan_of(payload).numbers:
+    for number in numbers:
         values = hounsfield(number - 1).astype(float)
         grey = np.clip(((values - 39.5) / 399 + 0.5), 0, 1).astype(np.float32)
         maps.append(filter_maps(letterbox(grey, 64)))
     expected = np.mean(maps, axis=(0, 2, 3), dtype=np.float64)
     assert payload is not None
     np.testing.assert_allclose(payload.embedding(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_odd_about_a_volume_is_told_once_however_many_samples_ask(folder: Folder) -> None:
+    slices = series(9)
+    imaging, opened = modality(), folder(named(slices[:4] + slices[5:]))
+    (record,) = records_of(imaging.index(opened))
+    problems: list[Problem] = []
+    first, second = imaging.read([record, record], problems, lambda done: None)
+    assert [problem.code for problem in problems] == ["missing-slices"]
+    assert first == second
 
 
 @pytest.mark.parametrize(("total", "wanted", "expected"), [(9, 3, [1, 4, 7]), (2, 3, [0, 1]), (5, 5, [0, 1, 2, 3, 4])])
