@@ -8,7 +8,6 @@ finer is cut off.
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -100,6 +99,8 @@ def _parse_text(text: pa.Array, zoned: np.ndarray, zone: str | None) -> tuple[pa
     day = _matches(text, DAY_PATTERN) & (zone is None)
     form = zoned if zone else day | _matches(text, _NAIVE_PATTERN)
     shaped = pc.if_else(pa.array(form), text, pa.scalar(None, text.type))
+    import pandas as pd  # noqa: PLC0415 - slow to import
+
     parsed = pd.to_datetime(shaped.to_pandas(), format="ISO8601", errors="coerce", utc=zone is not None)
     times, _ = _within_calendar(pa.Array.from_pandas(parsed, type=pa.timestamp("us", tz=zone), safe=False))
     if day.any():

@@ -6,14 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy import sparse
 
 from medfusion.core.errors import FirewallBreach
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
