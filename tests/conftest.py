@@ -8,7 +8,7 @@ import pytest
 from medfusion.cohort.synthetic import Truth, write_synthetic_cohort
 from medfusion.pipeline import Opened, Training, open_for_use, train
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = (Path(__file__).resolve().parents[2] / "shared").resolve()
 
 
 @pytest.fixture(scope="session")
