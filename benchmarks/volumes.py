@@ -127,7 +127,7 @@ def by_simpleitk(paths: Sequence[Path]) -> tuple[list[Path], np.ndarray, np.ndar
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         try:
             return pool.submit(_by_simpleitk, list(dict.fromkeys(paths))).result(timeout=120)
-        except Exception:
+        except (RuntimeError, TimeoutError):  # it refuses the files, or they end its process
             return None
 
 

@@ -12,8 +12,9 @@ from medfusion.pipeline import open_for_use, train
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("size", [224, 320])
-def test_the_risk_of_real_films_is_that_of_films_decoded_in_full(shared, tmp_path, cache, size):
+@pytest.mark.parametrize(("size", "most"), [(160, 0.06), (224, 0.01), (320, 0.01)])
+def test_the_risk_of_real_films_is_near_that_of_films_decoded_in_full(shared, tmp_path, cache, size, most):
+    # Of the films, which have up to 768 pixels, those for a network of 160 are reduced while they are decoded.
     cohort = shared / "cohorts" / "covid-cxr"
     train(cohort, tmp_path, "icu", settings={"imaging": {"size": str(size)}}, only=["imaging"], cache=cache)
     opened = open_for_use(tmp_path, cohort, cache)
@@ -27,4 +28,6 @@ def test_the_risk_of_real_films_is_that_of_films_decoded_in_full(shared, tmp_pat
 
     films = [None if each is None else Films(tuple(map(in_full, each.films))) for each in payloads["imaging"]]
     full = opened.model.predict(subjects, {"imaging": films})
-    assert np.abs(full.risk - reduced.risk).max() < 0.01
+    change = np.abs(full.risk - reduced.risk).max()
+    assert change < most
+    assert (change > 1e-4) == (size == 160)

@@ -1,7 +1,6 @@
 """From records to payloads."""
 
-import pickle
-from datetime import UTC, timedelta
+from datetime import UTC
 
 import numpy as np
 import pyarrow as pa
@@ -84,12 +83,6 @@ def test_a_cohort_folder_is_read_as_written(ehr, write, record):
     assert first.vocabulary.units == ("mmol/L",)
     assert summary_of(first, "na")["hours_since_last"] == 1.0
     assert np.isnan(summary_of(second, "na")["last"])
-
-
-def test_a_payload_survives_a_process_boundary(record, read):
-    payload = pickle.loads(pickle.dumps(read(record([(1, "a", 2.0)], {"sex": "M"}))[0]))  # noqa: S301
-    assert payload.vocabulary.codes == ("a",)
-    assert payload.as_of - timedelta(hours=float(payload.hours_before[0])) == record().as_of - timedelta(hours=1)
 
 
 def test_settings_are_refused_because_there_are_none():

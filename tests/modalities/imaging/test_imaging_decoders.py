@@ -322,7 +322,7 @@ def test_a_file_gives_the_same_pixels_from_disk_from_memory_and_through_pydicom(
 
 
 @pytest.mark.shared
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_real_files_give_what_pydicom_gives(shared: Path) -> None:
     equal, close = 0, []
     for path in sorted((shared / "dicom" / "corpus").iterdir()):

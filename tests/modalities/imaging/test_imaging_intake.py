@@ -153,7 +153,7 @@ def test_of_a_cine_the_frame_that_was_chosen_is_decoded(verdict: Any, header: di
 
 
 @pytest.mark.shared
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_every_real_file_has_one_verdict_and_usable_ones_decode(shared: Path) -> None:
     broken = []
     for path in sorted((shared / "dicom" / "corpus").iterdir()):

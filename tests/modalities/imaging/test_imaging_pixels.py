@@ -337,7 +337,7 @@ COMPRESSED = [as_bytes(film) for film in _compressed()]
 
 @settings(deadline=None, max_examples=60)
 @given(st.sampled_from(COMPRESSED), st.data())
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_damaged_file_is_a_picture_or_a_problem_and_nothing_else(data: bytes, draw: Any) -> None:
     damaged = bytearray(data)
     for _ in range(draw.draw(st.integers(1, 20))):
