@@ -115,16 +115,6 @@ class Decoders:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def load(self, source: Path | bytes) -> Loaded:
-        """Read a film without decoding it.
-
-        Raises
-        ------
-        PayloadRejected
-            As `decode`.
-        """
-        return _loaded(self.run("load", {}, source)[0])
-
     def decode(
         self, source: Path | bytes, *, longest: int | None, frame: int | None = None, digest: str | None = None
     ) -> tuple[Loaded, FloatArray]:

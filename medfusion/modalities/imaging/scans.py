@@ -179,14 +179,13 @@ def _stack(scan: Scan) -> Stack:
 
 
 def to_json(scan: Scan) -> dict[str, Any]:
-    """Return a scan as values that JSON can hold."""
+    """Return what decoding a scan needs, as values that JSON can hold."""
     return {
         "files": [str(file) for file in scan.files],
         "key": list(scan.key),
         "planes": [[str(path), frame] for path, frame in scan.planes],
         "numbers": list(scan.numbers),
         "total": scan.total,
-        "reason": scan.reason,
     }
 
 
@@ -199,5 +198,5 @@ def from_json(said: Mapping[str, Any]) -> Scan:
         planes=tuple((Path(path), index) for path, index in said["planes"]),
         numbers=tuple(said["numbers"]),
         total=said["total"],
-        reason=said["reason"],
+        reason="",
     )

@@ -121,10 +121,6 @@ def _import_decoders() -> None:
         importlib.import_module(name)
 
 
-def _load(source: Path | bytes, arguments: Mapping[str, Any]) -> Answer:
-    return _told(pixels.load(source)), np.empty(0, np.float32)
-
-
 def _decode(source: Path | bytes, arguments: Mapping[str, Any]) -> Answer:
     encoded = pixels.load(source)
     if arguments["digest"] not in {None, encoded.digest}:
@@ -148,7 +144,6 @@ def _changed() -> PayloadRejected:
 
 
 TASKS: dict[str, Callable[[Path | bytes, Mapping[str, Any]], Answer]] = {
-    "load": _load,
     "decode": _decode,
     "scan": _decode_scan,
 }

@@ -98,7 +98,7 @@ def test_a_worker_gives_what_decoding_here_gives(decoders: Decoders, tmp_path: P
     here = pixels.load(FILM)
     for source in (FILM, tmp_path / "a.dcm"):
         film, image = decoders.decode(source, longest=longest)
-        assert film == Loaded((40, 50), here.content, here.digest) == decoders.load(source)
+        assert film == Loaded((40, 50), here.content, here.digest) == decoders.decode(source, longest=None)[0]
         np.testing.assert_array_equal(image, pixels.decode(here, longest=longest))
         assert image.dtype == np.float32
         assert image.flags.writeable
@@ -123,28 +123,28 @@ def test_a_refusal_arrives_as_it_was_raised(decoders: Decoders) -> None:
 def test_a_relative_path_is_that_of_the_caller(
     decoders: Decoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoders.load(FILM)
+    decoders.decode(FILM, longest=None)
     (tmp_path / "a.dcm").write_bytes(FILM)
     monkeypatch.chdir(tmp_path)
-    assert decoders.load(Path("a.dcm")).size == (40, 50)
+    assert decoders.decode(Path("a.dcm"), longest=None)[0].size == (40, 50)
 
 
 def test_another_film_than_expected_is_refused(decoders: Decoders) -> None:
-    digest = decoders.load(FILM).digest
+    digest = decoders.decode(FILM, longest=None)[0].digest
     assert decoders.decode(FILM, longest=None, digest=digest)[0].digest == digest
     with pytest.raises(PayloadRejected, match="changed-film"):
         decoders.decode(as_bytes(make_film(speckles(seed=1))), longest=None, digest=digest)
 
 
 def test_a_file_that_takes_too_long_is_refused_and_the_next_one_decoded(decoders: Decoders) -> None:
-    decoders.load(FILM)
+    decoders.decode(FILM, longest=None)
     decoders.time_limit_s = 0.5
     start = time.monotonic()
     with pytest.raises(PayloadRejected, match=r"over 0.5 s.*decode-timeout"):
         run(decoders, "hang")
     assert time.monotonic() - start < 10
     decoders.time_limit_s = pool.TIME_LIMIT_S
-    assert decoders.load(FILM).size == (40, 50)
+    assert decoders.decode(FILM, longest=None)[0].size == (40, 50)
 
 
 def test_whatever_a_library_raises_is_a_refusal(decoders: Decoders) -> None:
@@ -155,7 +155,7 @@ def test_whatever_a_library_raises_is_a_refusal(decoders: Decoders) -> None:
 def test_a_crash_ends_the_worker_alone(decoders: Decoders) -> None:
     with pytest.raises(PayloadRejected, match=r"SIGSEGV.*decoder-crashed"):
         run(decoders, "crash")
-    assert decoders.load(FILM).size == (40, 50)
+    assert decoders.decode(FILM, longest=None)[0].size == (40, 50)
 
 
 def test_a_film_is_not_blamed_for_a_crash_that_earlier_ones_led_to(decoders: Decoders) -> None:
@@ -170,7 +170,7 @@ def test_memory_beyond_the_limit_is_refused(misdeeds: Path) -> None:
         assert run(decoders, "take", bytes=2**27)[1].shape == (2**25,)
         with pytest.raises(PayloadRejected, match=r"beyond the limit of memory.*too-large"):
             run(decoders, "take", bytes=2**29)
-        assert decoders.load(FILM).size == (40, 50)
+        assert decoders.decode(FILM, longest=None)[0].size == (40, 50)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory a process holds")
@@ -210,7 +210,7 @@ def test_processes_end_with_the_caller_however_it_ends(tmp_path: Path, end: sign
         "import time",
         "from medfusion.modalities.imaging.pool import Decoders",
         "decoders = Decoders(1)",
-        "try: decoders.load(b'')",
+        "try: decoders.decode(b'', longest=None)",
         "except Exception: pass",
         "print(next(iter(decoders._running))._process.pid, flush=True)",
         "time.sleep(60)",
@@ -231,7 +231,7 @@ def test_an_interpreter_that_ignores_the_environment_can_decode(tmp_path: Path) 
     code = (
         f"import sys; sys.path.insert(0, {str(root)!r})\n"
         "from medfusion.modalities.imaging.pool import Decoders\n"
-        f"print(Decoders(1).load(bytes.fromhex({FILM.hex()!r})).size)"
+        f"print(Decoders(1).decode(bytes.fromhex({FILM.hex()!r}), longest=None)[0].size)"
     )
     environment = {**os.environ, "PYTHONPATH": "/nowhere"}
     # A module of the folder at hand does not stand in for one of the library.
@@ -245,4 +245,4 @@ def test_an_interpreter_that_ignores_the_environment_can_decode(tmp_path: Path) 
 def test_a_worker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "_START", "import no_such_module")
     with pytest.raises(MedfusionError, match="does not start: ModuleNotFoundError: No module named 'no_such_module'"):
-        Decoders(1).load(FILM)
+        Decoders(1).decode(FILM, longest=None)
