@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from medfusion.evaluation.decision import alert_counts
 from medfusion.evaluation.metrics import check_risks
 
 _EQUAL = 1e-12
+_FOLDS, _REPETITIONS = 10, 10
 
 
 def cost_threshold(cost_false_alarm: float, cost_missed: float) -> float:
@@ -59,8 +60,8 @@ class CostChoice:
         95 % interval of ``observed``, by resampling patients.
     cost_from_costs, cost_observed, cost_nobody, cost_everybody : float
         Cost per 100 samples at either threshold, and of flagging nobody and everybody.
-    optimism : float
-        By how much ``cost_observed`` is too low because the threshold was chosen on the samples that it is judged by.
+    cost_for_new : float
+        Cost per 100 samples of a threshold found in hindsight on other patients, by cross-validation.
     """
 
     from_costs: float
@@ -71,27 +72,31 @@ class CostChoice:
     cost_observed: float
     cost_nobody: float
     cost_everybody: float
-    optimism: float
+    cost_for_new: float
 
     @property
     def apart(self) -> float:
         """How far the threshold found in hindsight is above that from the costs."""
         return self.observed - self.from_costs
 
+    @property
+    def optimism(self) -> float:
+        """By how much the cost in hindsight is too low: the threshold was chosen on the samples that judge it."""
+        return self.cost_for_new - self.cost_observed
+
     def text(self) -> str:
         """Return both thresholds in words."""
-        honest = self.cost_observed + self.optimism
         return (
             f"The costs ask for a threshold of {self.from_costs:.3f} where risks are calibrated; on these samples that "
             f"costs {self.cost_from_costs:.1f} per 100. In hindsight {self.observed:.3f} would have been the cheapest "
-            f"({self.apart:+.3f}), at {self.cost_observed:.1f} per 100; for new patients expect {honest:.1f}, since it "
-            f"was chosen on the samples that it is judged by. Flagging nobody costs {self.cost_nobody:.1f}, everybody "
+            f"({self.apart:+.3f}), at {self.cost_observed:.1f} per 100; a threshold found like this costs new patients "
+            f"{self.cost_for_new:.1f}. Flagging nobody costs {self.cost_nobody:.1f}, everybody "
             f"{self.cost_everybody:.1f}."
         )
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
-        return {**asdict(self), "apart": self.apart, "text": self.text()}
+        return {**asdict(self), "apart": self.apart, "optimism": self.optimism, "text": self.text()}
 
 
 def best_threshold(
@@ -106,8 +111,8 @@ def best_threshold(
     """Find the threshold that would have cost the least, beside that which the costs ask for.
 
     All thresholds between two neighbouring risks cost the same; of these, the nearest to `cost_threshold` is taken.
-    The optimism is that of Harrell's bootstrap [1]_: a threshold chosen on resampled patients, judged by all
-    patients and by those resampled.
+    What such a choice costs new patients comes from choosing on nine tenths of the patients and counting on the tenth,
+    ten times over. (The optimism by resampling, as for regression models, was a third too small on 60 samples.)
 
     Parameters
     ----------
@@ -126,10 +131,6 @@ def best_threshold(
     ValueError
         If there is no sample, lengths differ, or a risk is not within [0, 1].
 
-    References
-    ----------
-    .. [1] Harrell, Lee, Mark. Multivariable prognostic models. Statistics in Medicine 15, 361-387 (1996).
-
     Examples
     --------
     >>> events, risks = np.array([False, False, True, True]), np.array([0.1, 0.2, 0.4, 0.6])
@@ -143,22 +144,24 @@ def best_threshold(
     wanted = cost_threshold(cost_false_alarm, cost_missed)
     cuts = _cuts(risks, wanted)
 
-    def costs(weights: FloatArray | None = None) -> FloatArray:
-        """Return the cost per sample at each cut, and at the threshold wanted: (b, c + 1)."""
+    def costs(weights: FloatArray) -> FloatArray:
+        """Return the cost at each cut, and at the threshold wanted: (b, c + 1)."""
         counts = alert_counts(events, risks, np.append(cuts, wanted), weights)
-        total = cost_false_alarm * counts.false_alarms + cost_missed * (counts.events - counts.hits)
-        return np.asarray(total / (counts.events + counts.others))
+        return np.asarray(cost_false_alarm * counts.false_alarms + cost_missed * (counts.events - counts.hits))
 
-    here = costs()[0]
+    here = costs(np.ones((1, len(risks))))[0] / len(risks)
     best = _cheapest(here[None, :-1], cuts, wanted)[0]
-    excess, chosen = [], []
-    for weights in subject_weights(subject_ids, seed, resamples):
-        drawn = costs(weights.astype(float))[:, :-1]
-        picks = _cheapest(drawn, cuts, wanted)
-        excess.append(here[picks] - drawn[np.arange(len(picks)), picks])
-        chosen.append(cuts[picks])
+    chosen = [
+        cuts[_cheapest(costs(weights.astype(float))[:, :-1], cuts, wanted)]
+        for weights in subject_weights(subject_ids, seed, resamples)
+    ]
     interval = percentile_interval(np.concatenate(chosen)) if len(set(subject_ids)) > 1 else None
     low, high = interval or (None, None)
+    for_new, counted = 0.0, 0
+    for held_out in _held_out(subject_ids, seed):
+        places = _cheapest(costs(1.0 - held_out)[:, :-1], cuts, wanted)
+        for_new += float(costs(held_out)[np.arange(len(places)), places].sum())
+        counted += int(held_out.sum())
     prevalence = float(events.mean())
     return CostChoice(
         from_costs=wanted,
@@ -169,8 +172,18 @@ def best_threshold(
         cost_observed=100.0 * float(here[best]),
         cost_nobody=100.0 * prevalence * cost_missed,
         cost_everybody=100.0 * (1.0 - prevalence) * cost_false_alarm,
-        optimism=100.0 * float(np.concatenate(excess).mean()),
+        cost_for_new=100.0 * for_new / counted,
     )
+
+
+def _held_out(subject_ids: Sequence[str], seed: int) -> Iterator[FloatArray]:
+    """Yield, for every repetition, which samples each fold of patients leaves out: arrays (k, n) of 0 and 1."""
+    subjects, position = np.unique(np.asarray(subject_ids, dtype=str), return_inverse=True)
+    rng = np.random.default_rng(seed)
+    folds = min(_FOLDS, len(subjects))
+    for _ in range(_REPETITIONS):
+        fold = rng.permutation(len(subjects)) % folds
+        yield (fold[position] == np.arange(folds)[:, None]).astype(float)
 
 
 def _cuts(risks: FloatArray, wanted: float) -> FloatArray:
