@@ -119,7 +119,7 @@ def run_record(
     return {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         **environment(),
-        "parameters": {**parameters, "task": cohort.task.name},
+        "parameters": {**parameters, "task": cohort.task.name, "only": list(parameters["only"])},
         "settings": parameters["settings"],
         "seed": parameters["seed"],
         "cohort": cohort.name,
