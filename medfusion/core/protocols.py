@@ -117,6 +117,13 @@ class Modality(Protocol):
     def items(self, payload: Any) -> list[Any]:
         """Return the single images or notes of a payload, each as a payload of its own; itself if it is one thing."""
 
+    def acquisition(self, payload: Any) -> Mapping[str, str | float]:
+        """Say how a payload came about (view, size and make of images; number of values), never what it shows.
+
+        What a model owes to these is no medicine: an audit holds its ranking against theirs. A key is left out where
+        nothing is known; ``{}`` if there is nothing to say of this kind of data.
+        """
+
     def view(self, payload: Any, shares: Sequence[FeatureShare]) -> list[View]:
         """Return what a screen shows, with the shares of one ledger on it."""
 

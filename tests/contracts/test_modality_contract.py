@@ -174,6 +174,15 @@ def test_fingerprints_are_texts_equal_for_equal_payloads(case):
         assert len({tuple(some) for some in prints}) > EXAMPLES // 2
 
 
+def test_how_a_payload_came_about_is_text_and_finite_numbers_the_same_every_time(case):
+    told = [dict(case.modality.acquisition(payload)) for payload in case.payloads]
+    assert all(isinstance(key, str) and key for each in told for key in each)
+    for value in (value for each in told for value in each.values()):
+        assert isinstance(value, str | int | float)
+        assert value if isinstance(value, str) else np.isfinite(value)
+    assert dict(case.modality.acquisition(case.modality.example(3))) == told[3]
+
+
 def test_a_view_is_of_a_kind_that_screens_know(case):
     width = case.dense(case.payloads).shape[1]
     attribution = case.attribution(case.payloads[0], np.ones(width) / width, 0.2)

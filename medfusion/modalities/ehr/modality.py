@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 
 from medfusion.core.errors import Problem, UsageError
@@ -89,6 +90,11 @@ class EhrModality:
     def items(self, payload: Any) -> list[Any]:
         """Return the payload: a record is one thing."""
         return [payload]
+
+    def acquisition(self, payload: EhrPayload) -> Mapping[str, str | float]:
+        """Return how much was recorded: events, codes (different ones), and hours from the first event to the last."""
+        hours = float(np.ptp(payload.hours_before)) if len(payload.hours_before) else 0.0
+        return {"events": len(payload.event_codes), "codes": len(payload.codes), "hours": hours}
 
     def view(self, payload: Any, shares: Sequence[FeatureShare]) -> list[View]:
         """Return the curves, and what has none as facts."""

@@ -23,6 +23,7 @@ from medfusion.core.schema import TableSchema
 from medfusion.core.state import State
 from medfusion.core.types import FeatureShare, Records
 from medfusion.core.views import View
+from medfusion.modalities.imaging.acquisition import described
 from medfusion.modalities.imaging.backbone import DEFAULT, FILTERS, STRIDE, Backbone, has_default
 from medfusion.modalities.imaging.encoder import ImagingEncoder
 from medfusion.modalities.imaging.example import example_dicom
@@ -120,6 +121,10 @@ class ImagingModality:
     def items(self, payload: Films) -> list[Films]:
         """Return each film or volume by itself."""
         return [Films((film,)) for film in payload.films]
+
+    def acquisition(self, payload: Films) -> Mapping[str, str | float]:
+        """Return how the films were taken, stored and sent; see `acquisition.described`."""
+        return described(payload.films)
 
     def view(self, payload: Films, shares: Sequence[FeatureShare]) -> list[View]:
         """Return the films with the shares of their regions; see `view.film_views`."""

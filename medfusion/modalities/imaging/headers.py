@@ -82,7 +82,7 @@ def open_header(path: Path) -> tuple[Format, Any, bool]:
     return "dicom", dataset, has_pixels
 
 
-def parse(file: BinaryIO, keywords: Sequence[str]) -> tuple[Any, bool]:
+def parse(file: BinaryIO, keywords: Sequence[str], optional: Sequence[str] = ()) -> tuple[Any, bool]:
     """Parse a DICOM file up to its pixels, and leave it there.
 
     Parameters
@@ -90,6 +90,8 @@ def parse(file: BinaryIO, keywords: Sequence[str]) -> tuple[Any, bool]:
     file : binary file
     keywords : sequence of str
         The elements to keep.
+    optional : sequence of str
+        More of them, which are left out where they are damaged.
 
     Returns
     -------
@@ -106,10 +108,16 @@ def parse(file: BinaryIO, keywords: Sequence[str]) -> tuple[Any, bool]:
 
     check_structure(file)
     file.seek(0)
-    dataset = dcmread(file, stop_before_pixels=True, specific_tags=list(keywords), force=True)
+    wanted = [*keywords, *optional]
+    dataset = dcmread(file, stop_before_pixels=True, specific_tags=wanted, force=True)
     if str(dataset.file_meta.get("TransferSyntaxUID", "")) == _DEFLATED:
         file.seek(0)
-        dataset = dcmread(file, specific_tags=[*keywords, *PIXEL_KEYWORDS], force=True)
+        dataset = dcmread(file, specific_tags=[*wanted, *PIXEL_KEYWORDS], force=True)
+    for keyword in optional:
+        try:
+            _ = dataset.get(keyword)
+        except Exception:  # as damaged as values can be
+            del dataset[keyword]
     # Values are parsed when they are first looked at: what is damaged should show here.
     for element in (*dataset.file_meta, *dataset):
         _ = element.value

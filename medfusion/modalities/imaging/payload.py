@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -62,6 +63,8 @@ class Film:
         SHA-256 of the encoded pixels and of every header value that changes how they look.
     embedding : array (d,), float32
         The mean of the backbone's feature map over its positions.
+    facts : mapping
+        How it was made, as far as its file says; see `acquisition.facts_of`.
     """
 
     path: str
@@ -71,6 +74,7 @@ class Film:
     content: str
     digest: str
     embedding: FloatArray = field(repr=False, compare=False)
+    facts: Mapping[str, str | float] = field(default_factory=dict, repr=False, compare=False)
 
     def planes(self, maps: int) -> list[str]:
         """Name the planes of a feature map: one per slice, or one for several of them where there are fewer.

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
@@ -26,6 +27,8 @@ import numpy as np
 from medfusion.core.errors import PayloadRejected
 from medfusion.core.guards import open_checked
 from medfusion.core.types import FloatArray
+from medfusion.modalities.imaging.acquisition import KEYWORDS as ACQUISITION
+from medfusion.modalities.imaging.acquisition import facts_of
 from medfusion.modalities.imaging.decoders import items_of, stored_values
 from medfusion.modalities.imaging.geometry import inner_box
 from medfusion.modalities.imaging.grey import PERCENTILES, averaged, between_percentiles, displayed, is_linear, luma
@@ -100,6 +103,11 @@ class Encoded:
         """The SHA-256 of the encoded pixels and of what decides how they look."""
         return hashlib.sha256(bytes.fromhex(self.content) + self.look).hexdigest()
 
+    @cached_property
+    def facts(self) -> Mapping[str, str | float]:
+        """How it was made, as far as the file says; no part of the digest."""
+        return facts_of(self.picture)
+
 
 def load(source: Path | bytes, *, of_volume: bool = False) -> Encoded:
     """Read a film without decoding it.
@@ -170,7 +178,7 @@ def decode(encoded: Encoded, *, longest: int | None = None, frame: int | None = 
 
 
 def _load_dicom(file: BinaryIO, of_volume: bool) -> Encoded:
-    dataset, has_pixels = parse(file, (*_NEEDED, *LOOK))
+    dataset, has_pixels = parse(file, (*_NEEDED, *LOOK), ACQUISITION)
     frames = check_image(dataset, has_pixels)
     if frames > 1 and sop_class(dataset) in SLICES and not of_volume:
         raise rejected("not-2d", "NumberOfFrames", str(frames), "1", "this is a volume; read it as one")

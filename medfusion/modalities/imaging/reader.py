@@ -319,7 +319,7 @@ def _examined(asked: _Asked) -> Film | Problem:
     except PayloadRejected as error:
         return asked.problem(error)
     nothing = np.empty(0, dtype=np.float32)
-    return Film(asked.path, asked.source, asked.time, look.size, look.content, look.digest, nothing)
+    return Film(asked.path, asked.source, asked.time, look.size, look.content, look.digest, nothing, look.facts)
 
 
 def _named(problem: Problem, rows: Sequence[Mapping[str, Any]], subject_id: str) -> Problem:

@@ -104,11 +104,12 @@ def evenly(total: int, wanted: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What identifies the slices that are shown; the attributes are those of `pixels.Encoded`."""
+    """What is known of the slices that are shown; the attributes are those of `pixels.Encoded`."""
 
     size: tuple[int, int]
     content: str
     digest: str
+    facts: Mapping[str, str | float]
 
 
 def inspect_scan(scan: Scan) -> Inspected:
@@ -120,16 +121,17 @@ def inspect_scan(scan: Scan) -> Inspected:
         Naming the file, if one cannot be read.
     """
     content, digest = hashlib.sha256(), hashlib.sha256(repr((scan.key, scan.numbers, scan.total)).encode())
-    size = (0, 0)
+    size: tuple[int, int] = (0, 0)
+    facts: Mapping[str, str | float] = {}
     for path in dict.fromkeys(path for path, _ in scan.planes):
         try:
             slices = load(path, of_volume=True)
         except PayloadRejected as error:
             raise PayloadRejected(replace(error.problem, file=str(path))) from None
-        size = slices.size
+        size, facts = slices.size, slices.facts
         content.update(slices.content.encode())
         digest.update(slices.digest.encode())
-    return Inspected(size, content.hexdigest(), digest.hexdigest())
+    return Inspected(size, content.hexdigest(), digest.hexdigest(), facts)
 
 
 def decode_scan(scan: Scan, longest: int) -> FloatArray:

@@ -18,7 +18,7 @@ from medfusion.core.views import View
 from medfusion.modalities.notes.cues import digest
 from medfusion.modalities.notes.example import example_payload
 from medfusion.modalities.notes.language_model import LanguageModel
-from medfusion.modalities.notes.payload import NotesPayload, fingerprint, text_view
+from medfusion.modalities.notes.payload import NotesPayload, fingerprint, scripts, text_view
 from medfusion.modalities.notes.reader import NOTES, index_notes, read_notes
 from medfusion.modalities.notes.settings import NotesSettings
 from medfusion.modalities.notes.tfidf import TfidfEncoder
@@ -109,6 +109,16 @@ class NotesModality:
     def items(self, payload: Any) -> list[Any]:
         """Return the payload: its notes have been compared with each other."""
         return [payload]
+
+    def acquisition(self, payload: NotesPayload) -> Mapping[str, str | float]:
+        """Return how much was written, of which types and in which scripts."""
+        written = [note.text for note in payload.notes]
+        return {
+            "notes": len(written),
+            "characters": sum(map(len, written)),
+            "types": ", ".join(sorted({note.kind for note in payload.notes})),
+            "scripts": scripts(written),
+        }
 
     def view(self, payload: Any, shares: Sequence[FeatureShare]) -> list[View]:
         """Return the texts with the shares of their words."""

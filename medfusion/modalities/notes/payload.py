@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
+from unicodedata import name as name_of_letter
 
 from medfusion.core.types import FloatArray
 from medfusion.core.views import Span, TextView
@@ -72,6 +73,21 @@ def new_sentences(notes: Iterable[tuple[Sentence, ...]]) -> Iterator[tuple[Sente
 def fingerprint(text: str) -> str:
     """Return a hash that is equal for notes which differ in case, spacing or final punctuation alone."""
     return sha256(normalised(text).encode("utf-8")).hexdigest()
+
+
+def scripts(texts: Iterable[str]) -> str:
+    """Name the scripts that letters are of, where they are at least a tenth of them.
+
+    Examples
+    --------
+    >>> scripts(["lactate 4.7", "혼돈 없음"])
+    'hangul, latin'
+    """
+    counts: Counter[str] = Counter()
+    for letter, count in sum((Counter(text) for text in texts), Counter[str]()).items():
+        if letter.isalpha():
+            counts[name_of_letter(letter, "unknown").partition(" ")[0].lower()] += count
+    return ", ".join(sorted(script for script, count in counts.items() if 10 * count >= counts.total()))
 
 
 def text_view(payload: NotesPayload, shares: Mapping[str, float]) -> TextView:

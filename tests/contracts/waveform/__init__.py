@@ -98,6 +98,9 @@ class WaveformModality:
     def items(self, payload: Waveform) -> list[Waveform]:
         return [payload]
 
+    def acquisition(self, payload: Waveform) -> Mapping[str, str | float]:
+        return {"readings": len(payload.values)}
+
     def view(self, payload: Waveform, shares: Sequence[FeatureShare]) -> list[View]:
         total = sum(line.share for line in shares)
         series = Series("signal", "", payload.times, payload.values, total)
