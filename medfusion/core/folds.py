@@ -3,13 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from medfusion.core.errors import DataError, Problem
-from medfusion.core.types import BoolArray
+from medfusion.core.types import BoolArray, FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Patients:
+    """Whose rows they are, what happened, and in which fold each is left out.
+
+    Attributes
+    ----------
+    subject_ids : array (n,)
+    events : array (n,), bool
+    folds : array (n,), int
+        Equal for all rows of a patient.
+
+    Examples
+    --------
+    >>> patients = Patients(np.array(["a", "b", "b"]), np.array([True, False, False]), np.array([0, 1, 1]))
+    >>> patients.weights.round(2).tolist(), patients.n_folds
+    ([1.0, 0.71, 0.71], 2)
+    """
+
+    subject_ids: NDArray[np.str_]
+    events: BoolArray
+    folds: NDArray[np.int64]
+
+    @property
+    def weights(self) -> FloatArray:
+        """1/sqrt(rows of that patient): a patient seen often counts more, but not that much more."""
+        _, inverse, counts = np.unique(self.subject_ids, return_inverse=True, return_counts=True)
+        return np.asarray(1.0 / np.sqrt(counts[inverse]))
+
+    @property
+    def n_folds(self) -> int:
+        """How many folds there are."""
+        return int(self.folds.max()) + 1
+
+    def take(self, chosen: NDArray[np.generic]) -> Patients:
+        """Return some of the rows, by a mask or by their places."""
+        return Patients(self.subject_ids[chosen], self.events[chosen], self.folds[chosen])
 
 
 def patient_folds(subject_ids: Sequence[str], events: BoolArray, k: int, seed: int) -> NDArray[np.int64]:
@@ -60,6 +98,8 @@ def patient_folds(subject_ids: Sequence[str], events: BoolArray, k: int, seed: i
 
 def _divide(patients: NDArray[np.str_], events: BoolArray, k: int, seed: int) -> NDArray[np.int64]:
     """Divide by patient; where every patient has one row, the division without groups takes a hundredth of the time."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # noqa: PLC0415 - slow to import
+
     if len(np.unique(patients)) == len(patients):
         parts = StratifiedKFold(k, shuffle=True, random_state=seed).split(patients, events)
     else:

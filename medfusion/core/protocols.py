@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import pyarrow as pa
 
 from medfusion.core.errors import Problem
 from medfusion.core.folder import CohortFolder
+from medfusion.core.folds import Patients
 from medfusion.core.schema import TableSchema
 from medfusion.core.state import State
-from medfusion.core.types import Attribution, BoolArray, Embedding, FeatureShare, FloatArray, Records
+from medfusion.core.types import Attribution, Block, BoolArray, Embedding, FeatureShare, FloatArray, Pull, Records
 from medfusion.core.views import View
 
 HeadKind = Literal["linear", "trees"]
@@ -132,16 +133,42 @@ class Modality(Protocol):
 
 
 class FusionModel(Protocol):
-    """Adds up evidence, for any subset of modalities.
+    """Adds up what modalities say, for any subset of them.
 
-    Evidence is an array (n, modalities) of log-odds relative to the base rate, NaN where a modality is absent.
+    Blocks are by modality, in the order in which the model was fitted; a modality may be absent from any sample.
+
+    Attributes
+    ----------
+    kind : str
+        Its name on the command line.
+    uses_embeddings : bool
+        Whether it looks at embeddings, or at evidence alone.
     """
 
-    def fit(self, evidence: FloatArray, events: BoolArray, weights: FloatArray, subject_ids: Any) -> Any:
-        """Fit on out-of-fold evidence of subjects (n,); ``weights`` (n,) count the rows."""
+    kind: ClassVar[str]
+    uses_embeddings: ClassVar[bool]
 
-    def logit(self, evidence: FloatArray) -> FloatArray:
-        """Return the calibrated log-odds (n,)."""
+    @property
+    def base(self) -> float:
+        """Log-odds of a sample from which everything is absent."""
+
+    def fit(self, blocks: Mapping[str, Block], patients: Patients, seed: int) -> Self:
+        """Fit on training samples; of each, only what members that have not seen it say of it may count as evidence."""
+
+    def left_out(self, blocks: Mapping[str, Block], patients: Patients) -> FloatArray:
+        """Return log-odds (n,) of the training samples, each from parts that its fold had no part in."""
+
+    def logits(self, blocks: Mapping[str, Block]) -> FloatArray:
+        """Return the calibrated log-odds (k, n) that each member gives."""
+
+    def variance(self, blocks: Mapping[str, Block], mixture: FloatArray) -> FloatArray:
+        """Return the variance (n,) of the log-odds that comes from fitting the fusion, not from the members.
+
+        ``mixture`` (n, k) tells how much each member counts.
+        """
+
+    def pulls(self, blocks: Mapping[str, Block]) -> dict[str, Pull]:
+        """Open up one sample, by modality."""
 
     def state(self) -> State:
         """Return everything needed to restore the model."""

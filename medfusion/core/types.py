@@ -113,6 +113,101 @@ class Embedding:
     def __len__(self) -> int:
         return len(self.present)
 
+    def dense(self, row: int) -> FloatArray:
+        """Return one row as an array (d,), float64."""
+        values = self.values[[row]]
+        dense: FloatArray = values if isinstance(values, np.ndarray) else values.toarray()
+        return np.asarray(dense[0], dtype=float)
+
+    def take(self, chosen: NDArray[Any]) -> Embedding:
+        """Return some of the rows, by a mask or by their places."""
+        return Embedding(self.values[chosen], self.present[chosen], self.feature_names, self.same_unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What one modality says of n samples, as a fusion model sees it: k members, each of which left one fold out.
+
+    Attributes
+    ----------
+    evidence : array (k, n)
+        Calibrated log-odds relative to the base rate, by member; NaN where absent.
+    embeddings : tuple of Embedding, length k
+        As each member's encoder makes them; empty where nobody needs them.
+    """
+
+    evidence: FloatArray
+    embeddings: tuple[Embedding, ...] = ()
+
+    @property
+    def present(self) -> BoolArray:
+        """Where each member has something to say (k, n)."""
+        return np.asarray(~np.isnan(self.evidence))
+
+    def left_out(self, folds: NDArray[np.int64]) -> FloatArray:
+        """Return the evidence (n,) of the member that has not seen each sample."""
+        return np.asarray(self.evidence[folds, np.arange(len(folds))])
+
+    def take(self, chosen: NDArray[Any]) -> Block:
+        """Return some of the samples, by a mask or by their places."""
+        return Block(self.evidence[:, chosen], tuple(each.take(chosen) for each in self.embeddings))
+
+    def without(self, gone: BoolArray) -> Block:
+        """Return the block as if the modality were absent from some samples (n,).
+
+        Examples
+        --------
+        >>> Block(np.array([[0.5, -0.2]])).without(np.array([True, False])).evidence
+        array([[ nan, -0.2]])
+        """
+        return Block(np.where(gone, np.nan, self.evidence), self.embeddings)
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """How strongly each part of one modality pulls at the log-odds of one sample.
+
+    The part of the modality's share that its own values explain is, for member k,
+    ``evidence[k] * evidence of k + embedding[k] @ (row of k - reference[k])``; what is left of the share comes from how
+    it goes together with the other modalities.
+
+    Attributes
+    ----------
+    evidence : array (k,)
+        Log-odds per log-odds of evidence.
+    embedding : tuple of arrays (d,), length k
+        Log-odds per unit of a feature; empty for a fusion that looks at evidence alone.
+    reference : tuple of arrays (d,), length k
+        The row that pulls nowhere.
+    """
+
+    evidence: FloatArray
+    embedding: tuple[FloatArray, ...] = ()
+    reference: tuple[FloatArray, ...] = ()
+
+    def own(self, block: Block, mixture: FloatArray) -> float:
+        """Return the part of one sample's share that its own values explain.
+
+        Parameters
+        ----------
+        block : Block
+            Of that sample alone.
+        mixture : array (k,)
+            How much each member counts; sums to 1.
+
+        Examples
+        --------
+        >>> Pull(np.array([2.0, 4.0])).own(Block(np.array([[0.5], [0.5]])), np.array([0.5, 0.5]))
+        1.5
+        """
+        total = float(mixture @ (self.evidence * np.nan_to_num(block.evidence[:, 0])))
+        parts = zip(mixture, self.embedding, self.reference, block.embeddings, strict=False)
+        return total + sum(
+            float(part * slope @ np.nan_to_num(embedding.dense(0) - reference))
+            for part, slope, reference, embedding in parts
+            if part > 0
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Attribution:

@@ -15,38 +15,18 @@ from typing import Any
 
 import numpy as np
 
+from medfusion.core.folds import Patients
 from medfusion.core.protocols import Advance, Encoder, Modality
 from medfusion.core.state import State
-from medfusion.core.types import Attribution, BoolArray, Distance, FeatureShare, FloatArray
+from medfusion.core.types import Attribution, Block, Distance, Embedding, FeatureShare, FloatArray, Pull
 from medfusion.evidence.calibration import Platt
 from medfusion.evidence.choose import MeanHead, fit_head, inner_folds
 from medfusion.evidence.domain import Domain
 from medfusion.evidence.heads import Rows
 
-
-@dataclass(frozen=True, slots=True)
-class Patients:
-    """Whose rows they are, what happened, and in which fold each is left out.
-
-    Attributes
-    ----------
-    subject_ids : array (n,)
-    events : array (n,), bool
-    folds : array (n,), int
-        Equal for all rows of a patient.
-    weights : array (n,)
-        1/sqrt(rows of that patient): a patient seen often counts more, but not that much more.
-    """
-
-    subject_ids: np.ndarray
-    events: BoolArray
-    folds: np.ndarray
-
-    @property
-    def weights(self) -> FloatArray:
-        """How much each row counts."""
-        _, inverse, counts = np.unique(self.subject_ids, return_inverse=True, return_counts=True)
-        return np.asarray(1.0 / np.sqrt(counts[inverse]))
+TOGETHER = "(together with the others)"
+"""The line of a ledger with what a modality adds beyond what its own values pull: by being there, and by interplay."""
+_NOTHING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +36,13 @@ class Member:
     encoder: Encoder
     head: MeanHead
 
+    def embed(self, payloads: Sequence[Any | None]) -> Embedding:
+        """Return one row per payload."""
+        return self.encoder.encode(payloads)
+
     def raw(self, payloads: Sequence[Any | None]) -> FloatArray:
         """Return log-odds (n,), NaN where absent."""
-        embedding = self.encoder.encode(payloads)
+        embedding = self.embed(payloads)
         raw = np.full(len(payloads), np.nan)
         if embedding.present.any():
             raw[embedding.present] = self.head.raw(embedding.values[embedding.present])
@@ -92,6 +76,11 @@ class EvidenceModel:
         """Return what each member says (k, n), relative to the base rate; NaN where absent."""
         return np.stack([self.platt.apply(member.raw(payloads)) - self.base for member in self.members])
 
+    def block(self, payloads: Sequence[Any | None], embed: bool) -> Block:
+        """Return what a fusion model sees of n payloads; embeddings only where it looks at them."""
+        embeddings = tuple(member.embed(payloads) for member in self.members) if embed else ()
+        return Block(self.member_evidence(payloads), embeddings)
+
     def distances(self, payloads: Sequence[Any | None], mixture: FloatArray) -> list[Distance | None]:
         """Return how far the farthest item of each payload is from the training.
 
@@ -124,42 +113,51 @@ class EvidenceModel:
             None if np.isnan(times) else Distance(float(times), float(nearer), bool(far)) for times, nearer, far in told
         ]
 
-    def attribute(self, payload: Any, mixture: FloatArray, scale: float) -> list[FeatureShare]:
-        """Open up the evidence of one payload.
+    def attribute(self, payload: Any, mixture: FloatArray, pull: Pull, rest: float) -> list[FeatureShare]:
+        """Open up the share of one payload.
 
         Parameters
         ----------
         payload : object
         mixture : array (k,)
             How much each member counts; sums to 1.
-        scale : float
-            What the evidence is multiplied with in the risk.
+        pull : Pull
+            How strongly the payload's parts pull at the risk.
+        rest : float
+            What the modality adds to the log-odds beyond `Pull.own`; one line, `TOGETHER`, unless it is nothing.
 
         Returns
         -------
         list of FeatureShare
-            Largest first; they sum to scale * (mixture @ evidence).
+            Largest first; they sum to ``Pull.own + rest``.
         """
-        total: dict[str, FeatureShare] = {}
-        for member, part in zip(self.members, mixture, strict=True):
+        total: dict[str, float] = {}
+        values: dict[str, float | str | None] = {}
+        for place, (member, part) in enumerate(zip(self.members, mixture, strict=True)):
             if part > 0:
-                for line in member.encoder.explain(payload, self._attribution(member, payload, part * scale)):
-                    known = total.get(line.feature)
-                    share = line.share + (known.share if known else 0.0)
-                    total[line.feature] = FeatureShare(line.feature, line.value, share)
-        return sorted(total.values(), key=lambda line: -abs(line.share))
+                for line in member.encoder.explain(payload, self._attribution(member, payload, part, pull, place)):
+                    values[line.feature] = line.value
+                    total[line.feature] = total.get(line.feature, 0.0) + line.share
+        if abs(rest) > _NOTHING:
+            values[TOGETHER], total[TOGETHER] = None, rest
+        lines = [FeatureShare(feature, values[feature], each) for feature, each in total.items()]
+        return sorted(lines, key=lambda line: -abs(line.share))
 
-    def _attribution(self, member: Member, payload: Any, factor: float) -> Attribution:
+    def _attribution(self, member: Member, payload: Any, part: Any, pull: Pull, place: int) -> Attribution:
         """Bring a member's shares to the scale that is shown."""
-        opened = member.head.shares(member.encoder.encode([payload]).values)
+        embedding = member.embed([payload])
+        opened = member.head.shares(embedding.values)
+        factor = part * float(pull.evidence[place])
         slope = factor * self.platt.slope
-        constant = factor * (self.platt.apply(opened.constant) - self.base)
-        return Attribution(
+        own = Attribution(
             shares=slope * opened.shares[0].astype(float),
-            constant=float(constant),
+            constant=float(factor * (self.platt.apply(opened.constant) - self.base)),
             slope=None if opened.slope is None else slope * opened.slope,
             reference=opened.reference,
         )
+        if not pull.embedding:
+            return own
+        return _pulled(own, embedding, part * pull.embedding[place], pull.reference[place])
 
     def state(self) -> State:
         """Return everything but the modality."""
@@ -179,7 +177,7 @@ class EvidenceModel:
 
 def crossfit(
     modality: Modality, payloads: Sequence[Any | None], patients: Patients, base: float, seed: int, advance: Advance
-) -> tuple[EvidenceModel, FloatArray] | None:
+) -> EvidenceModel | None:
     """Fit a modality's members, one per fold, and calibrate them on what they had not seen.
 
     Parameters
@@ -195,11 +193,10 @@ def crossfit(
 
     Returns
     -------
-    (EvidenceModel, array (n,)) or None
-        The model and its out-of-fold evidence, NaN where absent; None if too few patients have this
-        modality.
+    EvidenceModel or None
+        None if too few patients have this modality.
     """
-    folds = range(int(patients.folds.max()) + 1)
+    folds = range(patients.n_folds)
     members, raw = [], np.full(len(payloads), np.nan)
     with ThreadPoolExecutor(min(len(folds), os.cpu_count() or 1)) as pool:
         for fold, member in enumerate(
@@ -214,7 +211,7 @@ def crossfit(
     here = ~np.isnan(raw)
     platt = Platt.fit(raw[here], patients.events[here], patients.weights[here])
     domain = _fit_domain(modality, members, payloads, patients)
-    return EvidenceModel(modality, tuple(members), platt, base, domain), platt.apply(raw) - base
+    return EvidenceModel(modality, tuple(members), platt, base, domain)
 
 
 def _fit_member(
@@ -252,3 +249,13 @@ def _fit_domain(
     domain = Domain.fit(values, patients.folds[[row for row, _ in items.values()]])
     # A last fold without the modality would leave its patients without a member of their own.
     return domain if domain is not None and len(domain.members) == len(members) else None
+
+
+def _pulled(own: Attribution, embedding: Embedding, pull: FloatArray, reference: FloatArray) -> Attribution:
+    """Add to a head's shares what a fusion model makes of the embedding itself."""
+    shares = pull * np.nan_to_num(embedding.dense(0) - reference)
+    if own.slope is None or own.reference is None:
+        return Attribution(own.shares + shares, own.constant)
+    # One slope needs one reference: that of the head; the difference is the same for every patient.
+    moved = pull * (own.reference - reference)
+    return Attribution(own.shares + shares - moved, own.constant + float(moved.sum()), own.slope + pull, own.reference)

@@ -11,9 +11,10 @@ import numpy as np
 from medfusion.cohort import Cohort, audit_leakage, open_cohort, require_two_classes
 from medfusion.core.errors import DataError, Problem
 from medfusion.core.folder import CohortFolder
+from medfusion.core.folds import Patients
 from medfusion.core.protocols import Modality
 from medfusion.core.types import Embedding, FloatArray
-from medfusion.evidence import LinearHead, Patients, Rows
+from medfusion.evidence import LinearHead, Rows
 from medfusion.pipeline.data import Settings, Track, build_modalities, read_payloads, silent
 from medfusion.pipeline.model import Payloads
 

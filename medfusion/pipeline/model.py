@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from medfusion.core.errors import ModelFolderError, PayloadRejected, Problem, UsageError
-from medfusion.core.protocols import Modality
+from medfusion.core.protocols import FusionModel, Modality
 from medfusion.core.state import load_state, save_state
-from medfusion.core.types import BoolArray, Distance, Explanation, FeatureShare, FloatArray
+from medfusion.core.types import Block, BoolArray, Distance, Embedding, Explanation, FeatureShare, FloatArray
 from medfusion.evidence import EvidenceModel, Member
-from medfusion.explain import close_ledger
-from medfusion.fusion import LateFusion
+from medfusion.explain import close_ledger, modality_shares
+from medfusion.fusion import restore_fusion
 
 FORMAT = 1
 _STATE, _CARD = "state", "card.json"
@@ -92,14 +92,14 @@ class Predictions:
 
 @dataclass(frozen=True, slots=True)
 class RiskModel:
-    """A calibrated late-fusion risk model.
+    """A calibrated risk model.
 
     Attributes
     ----------
     task, positive : str
         What is predicted, and what it means.
     evidence : mapping from modality to EvidenceModel
-    fusion : LateFusion
+    fusion : FusionModel
     roster : Roster
     card : mapping
         What is known about the model: data, versions, cross-validated figures. JSON values.
@@ -110,7 +110,7 @@ class RiskModel:
     task: str
     positive: str
     evidence: Mapping[str, EvidenceModel]
-    fusion: LateFusion
+    fusion: FusionModel
     roster: Roster
     card: Mapping[str, Any]
     model_id: str = ""
@@ -120,37 +120,35 @@ class RiskModel:
         """The modalities that take part."""
         return {name: model.modality for name, model in self.evidence.items()}
 
+    def blocks(self, payloads: Payloads, *, embed: bool | None = None) -> dict[str, Block]:
+        """Return what each modality says of n samples; with embeddings where asked, or where the fusion needs them."""
+        return blocks_of(self.evidence, payloads, embed=self.fusion.uses_embeddings if embed is None else embed)
+
     def predict(self, subject_ids: Sequence[str], payloads: Payloads) -> Predictions:
         """Predict n samples, each from the modalities that it has."""
-        by_member = np.stack([model.member_evidence(payloads[name]) for name, model in self.evidence.items()], axis=-1)
-        members = len(by_member)
-        folds = [self.roster.fold(subject) for subject in subject_ids]
-        mixture = np.array([np.full(members, 1 / members) if f is None else np.eye(members)[f] for f in folds])
-        mixture = mixture.reshape(len(folds), members)
-        # A member that does not count must not make a modality absent by having nothing to say.
-        counted = np.where(mixture.T[:, :, None] > 0, by_member, 0.0)
-        evidence = np.einsum("nk,knm->nm", mixture, counted)
-        logit = self.fusion.logit(evidence)
-        spread = 1.96 * np.sqrt(self._variance(by_member, evidence))
+        blocks = self.blocks(payloads)
+        mixture = self._mixture(subject_ids)
+        by_member = self.fusion.logits(blocks)
+        logit = np.einsum("nk,kn->n", mixture, by_member)
+        present = np.stack([block.present for block in blocks.values()], axis=-1)
+        spread = 1.96 * np.sqrt(_of_members(by_member) + self.fusion.variance(blocks, mixture))
         return Predictions(
             logit=logit,
-            shares=self.fusion.shares(evidence),
-            present=~np.isnan(evidence),
+            shares=np.einsum("nk,knm->nm", mixture, modality_shares(self.fusion.logits, blocks)),
+            # A member that does not count must not make a modality present.
+            present=np.asarray((present & (mixture.T > 0)[:, :, None]).any(axis=0)),
             interval=expit(np.column_stack([logit - spread, logit + spread])),
             mixture=mixture,
-            seen=np.array([fold is not None for fold in folds], dtype=bool),
+            seen=np.array([self.roster.fold(subject) is not None for subject in subject_ids], dtype=bool),
             distances={name: model.distances(payloads[name], mixture) for name, model in self.evidence.items()},
         )
 
-    def _variance(self, by_member: FloatArray, evidence: FloatArray) -> FloatArray:
-        """Variance of the logits: of the heads by the delete-a-group jackknife [1]_, plus that of the fusion.
-
-        .. [1] Kott PS (2001). The delete-a-group jackknife. Journal of Official Statistics 17(4).
-        """
-        logits = np.stack([self.fusion.logit(each) for each in by_member])
-        members = len(logits)
-        of_heads = (members - 1) / members * ((logits - logits.mean(axis=0)) ** 2).sum(axis=0)
-        return np.asarray(of_heads + self.fusion.variance(evidence))
+    def _mixture(self, subject_ids: Sequence[str]) -> FloatArray:
+        """Return how much each member counts (n, k)."""
+        members = len(next(iter(self.evidence.values())).members)
+        folds = [self.roster.fold(subject) for subject in subject_ids]
+        mixture = [np.full(members, 1 / members) if fold is None else np.eye(members)[fold] for fold in folds]
+        return np.array(mixture).reshape(len(folds), members)
 
     def explain(self, predictions: Predictions, row: int, payloads: Payloads, problems: list[Problem]) -> Explanation:
         """Open up one prediction, from the base rate to single values, words and regions.
@@ -158,13 +156,16 @@ class RiskModel:
         A modality whose payload can no longer be read (a film that vanished meanwhile) stays one line, and the reason
         goes to ``problems``.
         """
+        mixture = predictions.mixture[row]
+        blocks = self.blocks({name: [payloads[name][row]] for name in self.evidence})
+        pulls = self.fusion.pulls(blocks)
         lines, shares = {}, {}
         for index, (name, model) in enumerate(self.evidence.items()):
             shares[name] = float(predictions.shares[row, index])
             if predictions.present[row, index]:
-                scale = float(self.fusion.weights[index])
+                rest = shares[name] - pulls[name].own(blocks[name], mixture)
                 try:
-                    lines[name] = model.attribute(payloads[name][row], predictions.mixture[row], scale)
+                    lines[name] = model.attribute(payloads[name][row], mixture, pulls[name], rest)
                 except PayloadRejected as error:
                     problems.append(error.problem)
                     lines[name] = [FeatureShare(UNOPENED, None, shares[name])]
@@ -204,6 +205,11 @@ class RiskModel:
         return str(card["model_id"])
 
 
+def blocks_of(evidence: Mapping[str, EvidenceModel], payloads: Payloads, *, embed: bool) -> dict[str, Block]:
+    """Return what each modality says of n samples; with embeddings where a fusion looks at them."""
+    return {name: model.block(payloads[name], embed) for name, model in evidence.items()}
+
+
 def load_model(folder: Path, build: Any) -> RiskModel:
     """Read a model folder.
 
@@ -239,7 +245,7 @@ def _restored(state: Any, card: Mapping[str, Any], build: Any) -> RiskModel:
         _check_identity(name, part["identity"], modalities)
         evidence[name] = EvidenceModel.restore(modalities[name], part["evidence"])
     roster = Roster(state["roster"]["salt"], state["roster"]["folds"])
-    fusion = LateFusion.restore(state["fusion"])
+    fusion = restore_fusion(state["fusion"])
     return RiskModel(state["task"], state["positive"], evidence, fusion, roster, card, str(card["model_id"]))
 
 
@@ -251,20 +257,46 @@ def _check_parts(model: RiskModel) -> None:
     ValueError
         Or whatever else the parts run into when they are tried.
     """
-    modalities, fusion = len(model.evidence), model.fusion
     sizes = {len(each.members) for each in model.evidence.values()}
     folds = set(model.roster.folds.values())
     fits = {
         "task": isinstance(model.task, str) and isinstance(model.positive, str),
         "members": len(sizes) == 1 and 0 not in sizes,
         "roster": isinstance(model.roster.salt, str) and folds <= set(range(max(sizes, default=0))),
-        "weights": fusion.weights.shape == (modalities,) and bool((fusion.weights >= 0).all()),
-        "covariance": fusion.covariance.shape == (modalities + 1, modalities + 1),
-        "numbers": bool(np.isfinite([fusion.base, *fusion.weights, *fusion.covariance.ravel()]).all()),
         **{name: all(_is_sound(each, member) for member in each.members) for name, each in model.evidence.items()},
     }
     if wrong := [name for name, fit in fits.items() if not fit]:
         raise ValueError(f"wrong: {', '.join(wrong)}")
+    _try_fusion(model)
+
+
+def _try_fusion(model: RiskModel) -> None:
+    """Ask the fusion about one made-up sample that has everything."""
+    blocks = {}
+    for name, each in model.evidence.items():
+        embedded = [member.embed([]) for member in each.members] if model.fusion.uses_embeddings else []
+        rows = [np.zeros((1, len(every.feature_names)), dtype=np.float32) for every in embedded]
+        there = np.ones(1, dtype=bool)
+        blocks[name] = Block(
+            np.zeros((len(each.members), 1)),
+            tuple(Embedding(row, there, every.feature_names) for row, every in zip(rows, embedded, strict=True)),
+        )
+    members = len(next(iter(blocks.values())).evidence)
+    pulls = model.fusion.pulls(blocks)
+    said = model.fusion.logits(blocks)
+    spread = model.fusion.variance(blocks, np.full((1, members), 1 / members))
+    numbers = [model.fusion.base, *said[:, 0], *spread, *(slope for pull in pulls.values() for slope in pull.evidence)]
+    if said.shape != (members, 1) or list(pulls) != list(blocks) or not np.isfinite(numbers).all() or spread[0] < 0:
+        raise ValueError("wrong: fusion")
+
+
+def _of_members(logits: FloatArray) -> FloatArray:
+    """Variance of the logits (k, n) that comes from the members, by the delete-a-group jackknife [1]_.
+
+    .. [1] Kott PS (2001). The delete-a-group jackknife. Journal of Official Statistics 17(4).
+    """
+    members = len(logits)
+    return np.asarray((members - 1) / members * ((logits - logits.mean(axis=0)) ** 2).sum(axis=0))
 
 
 def _is_sound(evidence: EvidenceModel, member: Member) -> bool:

@@ -129,7 +129,7 @@ def test_training_goes_on_without_what_is_bad_and_lists_and_counts_it(cohort):
     assert cohort.trained.err.splitlines()[-1] == f"{len(ERRORS)} lines above: what could not be used was left out"
     card = json.loads((cohort.model / "card.json").read_text(encoding="utf-8"))
     assert card["left_out"] == len(ERRORS)
-    assert set(card["weights"]) == {"ehr", "imaging", "notes"}
+    assert set(card["cross_validated"]) == {"ehr", "imaging", "notes", "fused"}
     assert "fused" in cohort.trained.out
 
 

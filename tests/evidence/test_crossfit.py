@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from medfusion.core.folds import patient_folds
+from medfusion.core.folds import Patients, patient_folds
 from medfusion.core.state import load_state, save_state
-from medfusion.core.types import Embedding, FeatureShare
-from medfusion.evidence import EvidenceModel, Patients, crossfit
+from medfusion.core.types import Embedding, FeatureShare, Pull
+from medfusion.evidence import EvidenceModel, crossfit
 
 BASE = -0.4
 
@@ -86,10 +86,16 @@ def fitted(data):
     return found
 
 
+def left_out(model, data):
+    """Return the evidence of rows from the member that has not seen them."""
+    payloads, patients = data
+    return model.block(payloads, embed=False).left_out(patients.folds)
+
+
 def test_no_member_has_seen_a_patient_of_its_fold_and_each_has_seen_all_others(data, fitted):
     payloads, patients = data
     here = np.array([payload is not None for payload in payloads])
-    for fold, member in enumerate(fitted[0].members):
+    for fold, member in enumerate(fitted.members):
         assert set(member.encoder.fitted_with) == set(patients.subject_ids[here & (patients.folds != fold)])
         assert not set(member.encoder.fitted_with) & set(patients.subject_ids[patients.folds == fold])
 
@@ -102,19 +108,19 @@ def test_rows_of_a_patient_never_straddle_folds(data):
 
 def test_the_evidence_of_a_row_comes_from_the_member_that_has_not_seen_the_patient(data, fitted):
     payloads, patients = data
-    model, evidence = fitted
-    by_member = model.member_evidence(payloads)
-    np.testing.assert_array_equal(evidence, by_member[patients.folds, np.arange(len(payloads))])
+    evidence, by_member = left_out(fitted, data), fitted.member_evidence(payloads)
+    for row, fold in enumerate(patients.folds):
+        np.testing.assert_array_equal(evidence[row], by_member[fold, row])
     assert np.abs(by_member.std(axis=0))[~np.isnan(evidence)].min() > 0
 
 
 def test_absent_rows_have_no_evidence_and_all_others_have(data, fitted):
     payloads, _ = data
-    np.testing.assert_array_equal(np.isnan(fitted[1]), [payload is None for payload in payloads])
+    np.testing.assert_array_equal(np.isnan(left_out(fitted, data)), [payload is None for payload in payloads])
 
 
 def test_evidence_is_relative_to_the_base_rate_and_calibrated_on_patients_not_seen(data, fitted):
-    patients, evidence = data[1], fitted[1]
+    patients, evidence = data[1], left_out(fitted, data)
     here = ~np.isnan(evidence)
     risk = expit(BASE + evidence[here])
     assert np.average(risk, weights=patients.weights[here]) == pytest.approx(
@@ -161,9 +167,11 @@ def test_an_encoder_that_finds_no_feature_gives_none(data):
 def test_the_lines_of_a_payload_sum_to_its_scaled_evidence(data, fitted, mixture):
     payloads, _ = data
     payload = next(payload for payload in payloads if payload is not None)
-    model = fitted[0]
-    lines = model.attribute(payload, mixture, 0.7)
+    model = fitted
+    pull = Pull(np.full(5, 0.7))
     expected = 0.7 * mixture @ model.member_evidence([payload])[:, 0]
+    assert pull.own(model.block([payload], embed=False), mixture) == pytest.approx(expected, abs=1e-12)
+    lines = model.attribute(payload, mixture, pull, 0.0)
     assert sum(line.share for line in lines) == pytest.approx(expected, abs=1e-9)
     assert {line.feature: line.value for line in lines}["first"] == payload.values[0]
     assert [abs(line.share) for line in lines] == sorted((abs(line.share) for line in lines), reverse=True)
@@ -171,9 +179,9 @@ def test_the_lines_of_a_payload_sum_to_its_scaled_evidence(data, fitted, mixture
 
 def test_evidence_that_is_read_back_is_exactly_the_same(tmp_path, data, fitted):
     payloads, _ = data
-    save_state(tmp_path, "evidence", fitted[0].state())
+    save_state(tmp_path, "evidence", fitted.state())
     again = EvidenceModel.restore(Diary(), load_state(tmp_path, "evidence"))
-    np.testing.assert_array_equal(again.member_evidence(payloads), fitted[0].member_evidence(payloads))
+    np.testing.assert_array_equal(again.member_evidence(payloads), fitted.member_evidence(payloads))
     assert again.base == BASE
 
 
@@ -182,5 +190,5 @@ def test_evidence_without_a_signal_says_little(data):
     shuffled = np.random.default_rng(3).permutation(patients.events)
     chance = Patients(patients.subject_ids, shuffled, patient_folds(patients.subject_ids.tolist(), shuffled, 5, 0))
     base = float(logit(np.average(shuffled, weights=chance.weights)))
-    _, evidence = crossfit(Diary(), payloads, chance, base, 0, lambda done: None)
-    assert np.nanmax(np.abs(evidence)) < 0.7
+    model = crossfit(Diary(), payloads, chance, base, 0, lambda done: None)
+    assert np.nanmax(np.abs(model.block(payloads, embed=False).left_out(chance.folds))) < 0.7

@@ -10,6 +10,7 @@ from scipy.special import expit
 
 from medfusion.evidence import EvidenceModel
 from medfusion.fusion import LateFusion
+from medfusion.fusion.weights import Weights
 from medfusion.pipeline import RiskModel
 
 NAMES = ("ehr", "imaging", "notes")
@@ -124,9 +125,8 @@ def test_who_else_is_asked_about_changes_nothing(pool, choice, seen):
 def test_a_modality_that_nobody_has_changes_nothing(pool, choice, seen):
     model, (rows, blanked) = pool.model, choice
     subjects, payloads = pool.chosen(rows, blanked, seen)
-    fusion = LateFusion()
-    fusion.base, fusion.weights = model.fusion.base, np.append(model.fusion.weights, 1.0)
-    fusion.covariance = np.pad(model.fusion.covariance, (0, 1))
+    known = model.fusion.fitted
+    fusion = LateFusion(Weights(known.base, np.append(known.weights, 1.0), np.pad(known.covariance, (0, 1))))
     notes = model.evidence["notes"]
     again = EvidenceModel(notes.modality, notes.members, notes.platt, notes.base)
     wider = RiskModel(
@@ -148,4 +148,4 @@ def test_without_data_there_is_the_base_rate_and_how_well_it_is_known(pool, choi
     nothing = pool.model.predict(*pool.chosen(rows, [set(NAMES)] * len(rows), seen=False))
     np.testing.assert_allclose(nothing.logit, pool.model.fusion.base, atol=1e-12)
     width = np.diff(np.log(nothing.interval / (1 - nothing.interval)), axis=1)[:, 0]
-    np.testing.assert_allclose(width, 2 * 1.96 * math.sqrt(pool.model.fusion.covariance[0, 0]), atol=1e-9)
+    np.testing.assert_allclose(width, 2 * 1.96 * math.sqrt(pool.model.fusion.fitted.covariance[0, 0]), atol=1e-9)
