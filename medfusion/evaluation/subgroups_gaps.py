@@ -1,0 +1,220 @@
+"""How far groups are apart, and which of the gaps are more than chance among all that were looked at.
+
+Everything here follows from the figures of the groups and their intervals, since patients of different groups are
+independent. Labels are not permuted: that would test whether groups are alike in everything, and a group in which the
+event is rarer would look badly served for this alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+
+from medfusion.core.types import FloatArray
+from medfusion.evaluation.metrics import Estimate
+from medfusion.evaluation.subgroups_estimates import Group
+
+OTHERS = "all others"
+LEVEL = 0.05
+"""A gap survives where its adjusted p is below this."""
+_Z = NormalDist().inv_cdf(0.975)
+_LABELS = {
+    "auroc": "AUROC",
+    "observed_expected": "Observed / expected",
+    "intercept": "Calibration intercept",
+    "ece": "ECE",
+    "brier": "Brier score",
+}
+
+
+def label(figure: str) -> str:
+    """Return the name of a figure as a person writes it.
+
+    Examples
+    --------
+    >>> label("auroc"), label("fnr_at_0.2")
+    ('AUROC', 'False-negative rate at 0.2')
+    """
+    kind, _, threshold = figure.partition("_at_")
+    named = {"fnr": "False-negative rate", "net_benefit": "Net benefit"}
+    return f"{named[kind]} at {threshold}" if threshold else _LABELS[figure]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A difference between two groups of a column, or of one group and all others.
+
+    Attributes
+    ----------
+    column, figure, group, other : str
+        ``other`` is "all others" where the group stands against them.
+    value, other_value : float
+    difference : Estimate
+        Of ``value`` and ``other_value``, with a 95 % interval.
+    p : float or None
+        How often chance makes groups as different as this. Of the largest difference between groups: whether all
+        groups are the same (Cochran's Q). None where the figure is not tested.
+    p_adjusted : float or None
+        After Holm, among all gaps of the kind.
+    """
+
+    column: str
+    figure: str
+    group: str
+    other: str
+    value: float
+    other_value: float
+    difference: Estimate
+    p: float | None
+    p_adjusted: float | None = None
+
+    @property
+    def survives(self) -> bool:
+        """Whether the gap is more than chance, with all that were looked at taken into account."""
+        return self.p_adjusted is not None and self.p_adjusted < LEVEL
+
+
+def holm(p_values: Sequence[float]) -> FloatArray:
+    """Adjust p values for their number, so that a false alarm among all of them is as rare as one [1]_.
+
+    References
+    ----------
+    .. [1] Holm. A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6 (1979).
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    values = np.asarray(p_values, dtype=float)
+    order = np.argsort(values)
+    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def find_gaps(groups: Sequence[Group], others: Mapping[tuple[str, str], Mapping[str, Estimate]]) -> tuple[Gap, ...]:
+    """Compare groups: the largest difference of each column and figure, and each group against all others.
+
+    Calibration is tested by observed / expected alone: the intercept says the same once more, and an ECE is larger in
+    a smaller group by noise alone. Where a column has two groups, one comparison says all.
+
+    Parameters
+    ----------
+    groups : sequence of Group
+    others : mapping from (column, name) to mapping from figure to Estimate
+        The figures of everybody outside the group.
+
+    Returns
+    -------
+    tuple of Gap
+        Largest differences first; p values are adjusted among these, and among the comparisons with all others.
+    """
+    largest: list[Gap] = []
+    against: list[Gap] = []
+    for column in dict.fromkeys(group.column for group in groups):
+        in_column = [group for group in groups if group.column == column]
+        for figure in in_column[0].estimates:
+            told = [group for group in in_column if _has_interval(group.estimates[figure])]
+            if len(told) < 2:
+                continue
+            largest.append(_largest(column, figure, told))
+            if len(in_column) > 2 and _is_tested(figure):
+                outside = [(group, others[column, group.name][figure]) for group in told]
+                against.extend(_against(group, figure, other) for group, other in outside if _has_interval(other))
+    return (*_adjusted(largest), *_adjusted(against))
+
+
+def heterogeneity(figure: str, estimates: Sequence[Estimate]) -> float | None:
+    """Return how often chance makes independent groups as different as these: Cochran's Q [1]_.
+
+    The spread of each figure is that of its interval. Observed / expected is compared by its square root, which has
+    the same spread however many events there are.
+
+    Returns
+    -------
+    float or None
+        None where fewer than two groups have a spread.
+
+    References
+    ----------
+    .. [1] Cochran. The combination of estimates from different experiments. Biometrics 10, 101-129 (1954).
+    """
+    from scipy.stats import chi2  # noqa: PLC0415 - slow to import
+
+    known = [(value, spread) for value, spread in (_placed(figure, estimate) for estimate in estimates) if spread > 0]
+    if len(known) < 2:
+        return None
+    values, spreads = np.array(known).T
+    weights = spreads**-2
+    q = float((weights * (values - np.average(values, weights=weights)) ** 2).sum())
+    return float(chi2.sf(q, len(values) - 1))
+
+
+def difference(one: Estimate, other: Estimate) -> Estimate:
+    """Return the difference of independent figures, with the interval that follows from theirs [1]_.
+
+    References
+    ----------
+    .. [1] Newcombe. Interval estimation for the difference between independent proportions. Statistics in Medicine 17,
+       873-890 (1998). Zou, Donner: Statistics in Medicine 27, 1693-1702 (2008), for figures of any kind.
+
+    Examples
+    --------
+    >>> difference(Estimate(0.5, 0.2, 0.9), Estimate(0.3, 0.0, 0.6)).text(2)
+    '0.20 (-0.22 to 0.70)'
+    """
+    value, low, high = _numbers(one)
+    other_value, other_low, other_high = _numbers(other)
+    middle = value - other_value
+    down = math.hypot(value - low, other_high - other_value)
+    up = math.hypot(high - value, other_value - other_low)
+    return Estimate(middle, middle - down, middle + up)
+
+
+def _largest(column: str, figure: str, told: Sequence[Group]) -> Gap:
+    by_value = sorted(told, key=lambda group: _numbers(group.estimates[figure])[0])
+    lowest, highest = by_value[0], by_value[-1]
+    p = heterogeneity(figure, [group.estimates[figure] for group in told]) if _is_tested(figure) else None
+    return _gap(highest, lowest.name, figure, lowest.estimates[figure], p)
+
+
+def _against(group: Group, figure: str, other: Estimate) -> Gap:
+    return _gap(group, OTHERS, figure, other, heterogeneity(figure, [group.estimates[figure], other]))
+
+
+def _gap(group: Group, name: str, figure: str, other: Estimate, p: float | None) -> Gap:
+    one = group.estimates[figure]
+    value, other_value = _numbers(one)[0], _numbers(other)[0]
+    return Gap(group.column, figure, group.name, name, value, other_value, difference(one, other), p)
+
+
+def _adjusted(gaps: Sequence[Gap]) -> list[Gap]:
+    adjusted = iter(holm([gap.p for gap in gaps if gap.p is not None]).tolist())
+    return [gap if gap.p is None else replace(gap, p_adjusted=next(adjusted)) for gap in gaps]
+
+
+def _is_tested(figure: str) -> bool:
+    return figure not in {"intercept", "ece"}
+
+
+def _has_interval(estimate: Estimate) -> bool:
+    return None not in {estimate.value, estimate.low, estimate.high}
+
+
+def _numbers(estimate: Estimate) -> tuple[float, float, float]:
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        raise ValueError("an estimate without an interval cannot be compared")
+    return estimate.value, estimate.low, estimate.high
+
+
+def _placed(figure: str, estimate: Estimate) -> tuple[float, float]:
+    """Return a figure on the scale it is compared on, and its standard error there."""
+    numbers = np.array(_numbers(estimate))
+    value, low, high = np.sqrt(numbers) if figure == "observed_expected" else numbers
+    return float(value), float(high - low) / (2.0 * _Z)
