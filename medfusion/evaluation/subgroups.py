@@ -124,7 +124,7 @@ def by_subgroup(
 
     Examples
     --------
-    >>> rng = np.random.default_rng(0)
+    >>> rng = np.random.default_rng(1)
     >>> risks = rng.uniform(0.1, 0.6, 400)
     >>> events, sex = rng.uniform(size=400) < risks, ["F", "M"] * 200
     >>> found = by_subgroup(events, risks, [str(i) for i in range(400)], {"sex": sex}, 0.3, resamples=100)
@@ -253,27 +253,25 @@ def _chance(group: Members, seed: int) -> float | None:
 
 
 def _sentences(gaps: Sequence[Gap], groups: Sequence[Group]) -> list[str]:
-    """Tell the gaps that survive; one group against all others only where its column and figure do."""
+    """Tell the gaps that survive, and which groups are too small to judge."""
     if not groups:
         return ["There is no column to divide the patients by."]
-    largest = [gap for gap in gaps if gap.other != OTHERS and gap.p is not None]
-    surviving = {(gap.column, gap.figure) for gap in largest if gap.survives}
     told = [
         f"{label(gap.figure)} differs between the groups of {gap.column}: from {gap.other_value:.3f} ({gap.other}) to "
         f"{gap.value:.3f} ({gap.group}), adjusted p {_p(gap)}."
-        for gap in largest
-        if gap.survives
+        for gap in gaps
+        if gap.survives and gap.other != OTHERS
     ]
     told += [
         f"{gap.column} = {gap.group}: {label(gap.figure)} is {gap.value:.3f}, and {gap.other_value:.3f} for all others "
         f"(difference {gap.difference.text()}, adjusted p {_p(gap)})."
         for gap in gaps
-        if gap.other == OTHERS and gap.survives and (gap.column, gap.figure) in surviving
+        if gap.survives and gap.other == OTHERS
     ]
-    if largest and not told:
+    if not told and (compared := sum(gap.other == OTHERS for gap in gaps)):
         told.append(
-            f"No gap between groups is more than chance ({len(largest)} were looked at); the intervals show how large "
-            "one could still be."
+            f"No gap between groups is more than chance ({compared} were looked at); the intervals show how large one "
+            "could still be."
         )
     few = [f"{group.column} = {group.name} ({group.n_patients})" for group in groups if group.n_patients < MIN_PATIENTS]
     if few:

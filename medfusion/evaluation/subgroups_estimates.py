@@ -106,7 +106,9 @@ class Members:
             # Where nearly none or nearly all have the event, resamples tell too little of the spread.
             mean_risk = float(self.risks.mean())
             rate = rate_estimate(n_events, draws * mean_risk, self.patients.tolist())
-            return Estimate(value, *(None if end is None else end / mean_risk for end in (rate.low, rate.high)))
+            if rate.low is None or rate.high is None:
+                return Estimate(value, note="no interval")
+            return Estimate(value, rate.low / mean_risk, rate.high / mean_risk)
         interval = shifted_interval(draws, value) if name == "ece" else percentile_interval(draws)
         return Estimate(value, *interval) if interval else Estimate(value, note="no interval")
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from medfusion.evaluation.figures import BLUE, GREY, INK, VERMILION, tidy
 from medfusion.evaluation.subgroups_estimates import MIN_EVENTS, MIN_PATIENTS, Group
-from medfusion.evaluation.subgroups_gaps import LEVEL, Gap, label
+from medfusion.evaluation.subgroups_gaps import LEVEL, OTHERS, Gap, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,10 +121,10 @@ class GapFigure:
 
     title: ClassVar[str] = "Gaps between groups"
     caption: ClassVar[str] = (
-        "For each column and figure, the group with the highest and that with the lowest value, and how often chance "
-        "makes the groups of the column as different as they are (Cochran's Q). Then each group against all others. "
-        f"p values are adjusted by Holm's method for all comparisons of the kind; below {LEVEL:g}, a gap survives. "
-        "A largest difference was chosen because it is the largest: expect less of it in new patients."
+        "For each column and figure, the groups with the highest and the lowest value; then each group against "
+        "all others. The p values of all comparisons with all others are adjusted together, by Holm's method; below "
+        f"{LEVEL:g} a gap survives, and a largest difference does where one of its groups does. A largest difference "
+        "was chosen because it is the largest: expect less of it in new patients."
     )
     gaps: tuple[Gap, ...]
 
@@ -150,14 +150,14 @@ class GapFigure:
         """Return how surely the groups of each column differ, for each figure that is tested."""
         from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
 
-        tested = [gap for gap in self.gaps if gap.p_adjusted is not None][::-1]
+        tested = [gap for gap in self.gaps if gap.p_adjusted is not None and gap.other != OTHERS][::-1]
         figure = Figure(figsize=(10.0, 1.2 + 0.3 * len(tested)), layout="constrained")
         axes = figure.subplots()
         axes.axvline(LEVEL, color=GREY, linewidth=1, linestyle=(0, (5, 4)))
         for place, gap in enumerate(tested):
             color = VERMILION if gap.survives else BLUE
             axes.plot(max(gap.p_adjusted or 0.0, 1e-6), place, "o", color=color, markersize=6)
-        names = [f"{gap.column}, {label(gap.figure)}: {gap.group} against {gap.other}" for gap in tested]
+        names = [f"{gap.column}: {label(gap.figure)}" for gap in tested]
         axes.set_yticks(range(len(tested)), names)
         axes.set(xscale="log", xlim=(5e-7, 2.0), ylim=(-0.6, max(len(tested), 1) - 0.4), xlabel="Adjusted p")
         tidy(axes)

@@ -2,7 +2,8 @@
 
 Everything here follows from the figures of the groups and their intervals, since patients of different groups are
 independent. Labels are not permuted: that would test whether groups are alike in everything, and a group in which the
-event is rarer would look badly served for this alone.
+event is rarer would look badly served for this alone. Nor is there one test of all groups of a column: where one of ten
+groups is badly served, the other nine would hide it.
 """
 
 from __future__ import annotations
@@ -56,10 +57,10 @@ class Gap:
     difference : Estimate
         Of ``value`` and ``other_value``, with a 95 % interval.
     p : float or None
-        How often chance makes groups as different as this. Of the largest difference between groups: whether all
-        groups are the same (Cochran's Q). None where the figure is not tested.
+        How often chance makes a difference as large as this. Of the largest difference in a column of more than two
+        groups: how often any of its groups would differ as much from all others as one does. None where not tested.
     p_adjusted : float or None
-        After Holm, among all gaps of the kind.
+        After Holm, among all comparisons; of the largest difference, the smallest of its groups.
     """
 
     column: str
@@ -69,7 +70,7 @@ class Gap:
     value: float
     other_value: float
     difference: Estimate
-    p: float | None
+    p: float | None = None
     p_adjusted: float | None = None
 
     @property
@@ -99,10 +100,12 @@ def holm(p_values: Sequence[float]) -> FloatArray:
 
 
 def find_gaps(groups: Sequence[Group], others: Mapping[tuple[str, str], Mapping[str, Estimate]]) -> tuple[Gap, ...]:
-    """Compare groups: the largest difference of each column and figure, and each group against all others.
+    """Compare groups: the largest difference of each column and figure, and each group with all others.
 
+    Each group is tested against all others, and all p values of all columns and figures are adjusted together. That
+    the groups of a column are not all the same follows where one differs from the others, and costs no test.
     Calibration is tested by observed / expected alone: the intercept says the same once more, and an ECE is larger in
-    a smaller group by noise alone. Where a column has two groups, one comparison says all.
+    a smaller group by noise alone.
 
     Parameters
     ----------
@@ -113,7 +116,7 @@ def find_gaps(groups: Sequence[Group], others: Mapping[tuple[str, str], Mapping[
     Returns
     -------
     tuple of Gap
-        Largest differences first; p values are adjusted among these, and among the comparisons with all others.
+        Largest differences first.
     """
     largest: list[Gap] = []
     against: list[Gap] = []
@@ -123,37 +126,32 @@ def find_gaps(groups: Sequence[Group], others: Mapping[tuple[str, str], Mapping[
             told = [group for group in in_column if _has_interval(group.estimates[figure])]
             if len(told) < 2:
                 continue
-            largest.append(_largest(column, figure, told))
-            if len(in_column) > 2 and _is_tested(figure):
-                outside = [(group, others[column, group.name][figure]) for group in told]
-                against.extend(_against(group, figure, other) for group, other in outside if _has_interval(other))
-    return (*_adjusted(largest), *_adjusted(against))
+            largest.append(_largest(figure, told))
+            if _is_tested(figure):
+                pairs = [(group, others[column, group.name][figure]) for group in told]
+                # Of two groups, each is all others of the other.
+                pairs = pairs[:1] if len(in_column) == 2 else pairs
+                against.extend(_against(group, figure, other) for group, other in pairs if _has_interval(other))
+    adjusted = holm([gap.p for gap in against if gap.p is not None])
+    against = [replace(gap, p_adjusted=float(p)) for gap, p in zip(against, adjusted, strict=True)]
+    return (*(_concluded(gap, against) for gap in largest), *against)
 
 
-def heterogeneity(figure: str, estimates: Sequence[Estimate]) -> float | None:
-    """Return how often chance makes independent groups as different as these: Cochran's Q [1]_.
+def p_value(figure: str, one: Estimate, other: Estimate) -> float:
+    """Return how often chance makes independent figures as different as these, from the spread of their intervals.
 
-    The spread of each figure is that of its interval. Observed / expected is compared by its square root, which has
-    the same spread however many events there are.
+    Observed / expected is compared by its square root, which has the same spread however many events there are.
 
-    Returns
-    -------
-    float or None
-        None where fewer than two groups have a spread.
-
-    References
-    ----------
-    .. [1] Cochran. The combination of estimates from different experiments. Biometrics 10, 101-129 (1954).
+    Examples
+    --------
+    >>> round(p_value("auroc", Estimate(0.8, 0.7, 0.9), Estimate(0.6586, 0.5586, 0.7586)), 3)
+    0.05
     """
-    from scipy.stats import chi2  # noqa: PLC0415 - slow to import
-
-    known = [(value, spread) for value, spread in (_placed(figure, estimate) for estimate in estimates) if spread > 0]
-    if len(known) < 2:
-        return None
-    values, spreads = np.array(known).T
-    weights = spreads**-2
-    q = float((weights * (values - np.average(values, weights=weights)) ** 2).sum())
-    return float(chi2.sf(q, len(values) - 1))
+    (value, spread), (other_value, other_spread) = _placed(figure, one), _placed(figure, other)
+    noise = math.hypot(spread, other_spread)
+    if noise == 0.0:
+        return 1.0
+    return 2.0 * (1.0 - NormalDist().cdf(abs(value - other_value) / noise))
 
 
 def difference(one: Estimate, other: Estimate) -> Estimate:
@@ -177,26 +175,28 @@ def difference(one: Estimate, other: Estimate) -> Estimate:
     return Estimate(middle, middle - down, middle + up)
 
 
-def _largest(column: str, figure: str, told: Sequence[Group]) -> Gap:
+def _largest(figure: str, told: Sequence[Group]) -> Gap:
     by_value = sorted(told, key=lambda group: _numbers(group.estimates[figure])[0])
-    lowest, highest = by_value[0], by_value[-1]
-    p = heterogeneity(figure, [group.estimates[figure] for group in told]) if _is_tested(figure) else None
-    return _gap(highest, lowest.name, figure, lowest.estimates[figure], p)
+    return _gap(by_value[-1], by_value[0].name, figure, by_value[0].estimates[figure])
 
 
 def _against(group: Group, figure: str, other: Estimate) -> Gap:
-    return _gap(group, OTHERS, figure, other, heterogeneity(figure, [group.estimates[figure], other]))
+    return replace(_gap(group, OTHERS, figure, other), p=p_value(figure, group.estimates[figure], other))
 
 
-def _gap(group: Group, name: str, figure: str, other: Estimate, p: float | None) -> Gap:
+def _gap(group: Group, name: str, figure: str, other: Estimate) -> Gap:
     one = group.estimates[figure]
     value, other_value = _numbers(one)[0], _numbers(other)[0]
-    return Gap(group.column, figure, group.name, name, value, other_value, difference(one, other), p)
+    return Gap(group.column, figure, group.name, name, value, other_value, difference(one, other))
 
 
-def _adjusted(gaps: Sequence[Gap]) -> list[Gap]:
-    adjusted = iter(holm([gap.p for gap in gaps if gap.p is not None]).tolist())
-    return [gap if gap.p is None else replace(gap, p_adjusted=next(adjusted)) for gap in gaps]
+def _concluded(gap: Gap, against: Sequence[Gap]) -> Gap:
+    """Add to the largest difference what follows from the comparisons of its groups with all others."""
+    tested = [each for each in against if (each.column, each.figure) == (gap.column, gap.figure)]
+    if not tested:
+        return gap
+    p = min(1.0, len(tested) * min(each.p for each in tested if each.p is not None))
+    return replace(gap, p=p, p_adjusted=min(each.p_adjusted for each in tested if each.p_adjusted is not None))
 
 
 def _is_tested(figure: str) -> bool:
