@@ -64,7 +64,7 @@ METHODS: Mapping[str, str] = {
     "output": "the probability of the event, between 0 and 1, with a 95 % interval; no threshold is applied to it",
     "missing_modalities": "an absent modality is not imputed: the risk rests on the modalities that are there",
     "missing_values": "trees take a missing value as missing; a linear head imputes the mean of the training rows, and "
-    "how far it is flagged as missing counts by itself",
+    "learns besides what it means that a value is missing",
     "row_weights": "a row counts 1/sqrt(rows of its patient)",
     "class_imbalance": "no row was resampled or weighted by its class",
     "calibration": "each modality by Platt scaling on what its members say of patients whom they have not seen",
