@@ -7,6 +7,7 @@ slices) only as a count and one digest, because their paths may hold names.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import re
@@ -212,7 +213,7 @@ def data_hashes(cohort: Cohort, cohort_folder: Path, modalities: Mapping[str, Mo
 def fold_digest(patients: Patients) -> str:
     """Return one SHA-256 over who is in which fold, the same for every order of the rows."""
     pairs = sorted(set(zip(patients.subject_ids.tolist(), patients.folds.tolist(), strict=True)))
-    return hashlib.sha256("\n".join(f"{fold} {who}" for who, fold in pairs).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
 
 
 def _pointed_to(cohort: Cohort, modality: str) -> list[str]:
