@@ -194,7 +194,8 @@ def data_hashes(cohort: Cohort, cohort_folder: Path, modalities: Mapping[str, Mo
         ``tables``: SHA-256 by file. ``files``, for each modality whose records point to files: their ``count``, how
         many ``bytes`` they have together, and one ``sha256`` over the sorted lines of path, length and SHA-256.
     """
-    stems = [cohort.task.labels.removesuffix(PurePosixPath(cohort.task.labels).suffix), "subjects"]
+    labels = PurePosixPath(cohort.task.labels.replace("\\", "/"))
+    stems = [labels.with_suffix("").as_posix(), "subjects"]
     stems += sorted({schema.name for modality in modalities.values() for schema in modality.tables})
     names = ["cohort.toml", *(stem + suffix for stem in stems for suffix in SUFFIXES)]
     names = [name for name in dict.fromkeys(names) if (cohort_folder / name).is_file()]

@@ -20,14 +20,7 @@ from medfusion.evaluation.evaluate import evaluate
 from medfusion.pipeline.data import build_modalities
 from medfusion.pipeline.record import SMALLEST_GROUP, data_hashes, environment, fold_digest, run_record
 
-PARAMETERS = {
-    "task": None,
-    "settings": {"notes": {}},
-    "only": ("ehr", "notes"),
-    "fusion": "late",
-    "folds": 3,
-    "seed": 0,
-}
+RUN = {"settings": {"notes": {}}, "fusion": "late", "folds": 3, "seed": 0}
 
 
 @pytest.fixture(scope="module")
