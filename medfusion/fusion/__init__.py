@@ -48,7 +48,7 @@ def _class(kind: str) -> Any:
     if kind == "late":
         return LateFusion
     if kind in KINDS:
-        from medfusion.fusion import learned  # noqa: PLC0415 - torch is loaded only where a network is wanted
+        from medfusion.fusion.learned import CLASSES  # noqa: PLC0415 - torch is loaded only where a network is wanted
 
-        return learned.CLASSES[kind]
+        return CLASSES[kind]
     raise UsageError(f"no fusion {kind!r}; there are: {', '.join(KINDS)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,13 +50,17 @@ class Weights:
     covariance: FloatArray
 
     @classmethod
-    def fit(cls, terms: FloatArray, patients: Patients) -> Weights:
-        """Fit on terms (n, t) that the outcomes of their rows had no part in; rows count as `Patients.weights` says."""
+    def fit(cls, terms: FloatArray, patients: Patients, towards: Sequence[float] = ()) -> Weights:
+        """Fit on terms (n, t) that the outcomes of their rows had no part in; rows count as `Patients.weights` says.
+
+        The ridge pulls the weights to 0, or ``towards`` other values.
+        """
+        goal = np.array(towards) if towards else np.zeros(terms.shape[1])
         design, events, counts = _design(terms), patients.events, patients.weights
 
         def loss(parameters: FloatArray) -> tuple[float, FloatArray]:
             logits = design @ parameters
-            pull = parameters[1:]
+            pull = parameters[1:] - goal
             total = counts @ (np.logaddexp(0.0, logits) - events * logits) + 0.5 * RIDGE * pull @ pull
             gradient = design.T @ (counts * (expit(logits) - events))
             gradient[1:] += RIDGE * pull
