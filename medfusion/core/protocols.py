@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import pyarrow as pa
 
@@ -130,6 +130,18 @@ class Modality(Protocol):
 
     def example(self, seed: int) -> Any:
         """Return a realistic payload, for tests and demonstrations."""
+
+
+@runtime_checkable
+class Alternatives(Protocol):
+    """What a modality offers beside `Modality` where it knows more than one way to encode its payloads.
+
+    Every member of a cross-fit chooses among them, and their mean, by cross-validation inside its training folds. The
+    encoders are fitted outside these inner folds: their `Encoder.fit` must not look at events.
+    """
+
+    def encoders(self, records: int) -> Sequence[Encoder]:
+        """Return new, unfitted encoders to be tried on so many training records, the simplest first."""
 
 
 class FusionModel(Protocol):

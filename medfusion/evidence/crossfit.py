@@ -1,6 +1,7 @@
 """One modality as calibrated evidence, by cross-fitting.
 
-The patients are divided into folds. For every fold an encoder and a head are fitted on the other folds: a *member*. The
+The patients are divided into folds. For every fold an encoder and a head are fitted on the other folds: a *member*.
+Where several encoders or kinds of head suit the data, cross-validation inside those other folds chooses among them. The
 members serve three times: what each says of the patients it has not seen calibrates the modality and weighs it against
 the others; their mean is what new patients get; and how much they differ tells how sure that is.
 """
@@ -10,19 +11,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from medfusion.core.folds import Patients
-from medfusion.core.protocols import Advance, Encoder, Modality
+from medfusion.core.protocols import Advance, Alternatives, Encoder, Modality
 from medfusion.core.state import State
 from medfusion.core.types import Attribution, Block, Distance, Embedding, FeatureShare, FloatArray, Pull
 from medfusion.evidence.calibration import Platt
-from medfusion.evidence.choose import MeanHead, fit_head, inner_folds
+from medfusion.evidence.choose import Candidate, MeanHead, Part, fit_heads, inner_folds
 from medfusion.evidence.domain import Domain
 from medfusion.evidence.heads import Rows
+from medfusion.evidence.stack import Stack, restore
 
 TOGETHER = "(together with the others)"
 """The line of a ledger with what a modality adds beyond what its own values pull: by being there, and by interplay."""
@@ -31,7 +33,7 @@ _NOTHING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An encoder and a head, fitted without one fold."""
+    """An encoder and a head, fitted without one fold; several encoders side by side are one, see `stack.Stack`."""
 
     encoder: Encoder
     head: MeanHead
@@ -169,7 +171,8 @@ class EvidenceModel:
     def restore(cls, modality: Modality, state: State) -> EvidenceModel:
         """Return the model that `state` described."""
         members = tuple(
-            Member(modality.restore(member["encoder"]), MeanHead.restore(member["head"])) for member in state["members"]
+            Member(restore(modality, member["encoder"]), MeanHead.restore(member["head"]))
+            for member in state["members"]
         )
         domain = None if state["domain"] is None else Domain.restore(state["domain"])
         return cls(modality, members, Platt(**state["platt"]), float(state["base"]), domain)
@@ -221,15 +224,45 @@ def _fit_member(
     present = [payloads[row] for row in chosen.tolist()]
     if len(present) == 0:
         return None
-    encoder = modality.encoder()
-    encoder.fit(present, patients.events[chosen])
-    embedding = encoder.encode(present)
-    kept = chosen[embedding.present]
-    values = embedding.values[embedding.present]
-    rows = Rows(values, patients.events[kept], patients.weights[kept], patients.subject_ids[kept], embedding.same_unit)
-    if values.shape[1] == 0 or inner_folds(rows) < 2:
+    fitted: list[tuple[Encoder, Embedding]] = []
+    for encoder in _alternatives(modality, len(present)):
+        encoder.fit(present, patients.events[chosen])
+        embedding = encoder.encode(present)
+        if embedding.values.shape[1] and embedding.present.any():
+            fitted.append((encoder, embedding))
+    if not fitted:
         return None
-    return Member(encoder, fit_head(encoder.heads, rows, seed))
+    here = np.any([embedding.present for _, embedding in fitted], axis=0)
+    kept = chosen[here]
+    candidates = [
+        (place, Candidate(kind, _rows(embedding.take(here), patients, kept)))
+        for place, (encoder, embedding) in enumerate(fitted)
+        for kind in encoder.heads
+    ]
+    if inner_folds(candidates[0][1].rows) < 2:
+        return None
+    parts = fit_heads([candidate for _, candidate in candidates], seed)
+    return _member([encoder for encoder, _ in fitted], [(candidates[at][0], part) for at, part in parts.items()])
+
+
+def _alternatives(modality: Modality, records: int) -> Sequence[Encoder]:
+    """Return the encoders that compete, of which most modalities have one."""
+    return modality.encoders(records) if isinstance(modality, Alternatives) else [modality.encoder()]
+
+
+def _rows(embedding: Embedding, patients: Patients, kept: np.ndarray) -> Rows:
+    known = patients.events[kept], patients.weights[kept], patients.subject_ids[kept]
+    return Rows(embedding.values, *known, embedding.same_unit)
+
+
+def _member(encoders: Sequence[Encoder], parts: Sequence[tuple[int, Part]]) -> Member:
+    """Put the parts that were chosen together, with the encoders that they need."""
+    needed = sorted({place for place, _ in parts})
+    if len(needed) == 1:
+        return Member(encoders[needed[0]], MeanHead([part for _, part in parts]))
+    stack = Stack([encoders[place] for place in needed])
+    columns = dict(zip(needed, stack.columns, strict=True))
+    return Member(stack, MeanHead([replace(part, columns=columns[place]) for place, part in parts]))
 
 
 def _fit_domain(

@@ -17,6 +17,8 @@ STRENGTHS = (0.3, 1.0, 3.0, 10.0)
 """Inverse penalties whose solutions are averaged, for features scaled so that an average row has norm 1."""
 _ROTATE_UP_TO = 3000
 """Up to this many rows, wide matrices are rotated into the space that the rows span (the solution is the same)."""
+_NEWTON_UP_TO = 400
+"""Beyond this many columns, the matrices of Newton's method cost more than the steps that it saves."""
 
 
 class LinearHead:
@@ -172,8 +174,8 @@ def _logistic(
 ) -> tuple[NDArray[np.float64], float]:
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - slow to import
 
-    narrow = not sparse.issparse(matrix) and matrix.shape[1] <= _ROTATE_UP_TO
-    solver = "newton-cholesky" if narrow else "lbfgs"
-    model = LogisticRegression(C=strength, solver=solver, max_iter=1000, tol=1e-6)
+    narrow = not sparse.issparse(matrix) and matrix.shape[1] <= _NEWTON_UP_TO
+    solver, tolerance = ("newton-cholesky", 1e-6) if narrow else ("lbfgs", 1e-7)
+    model = LogisticRegression(C=strength, solver=solver, max_iter=1000, tol=tolerance)
     model.fit(matrix, events, sample_weight=weights)
     return model.coef_[0], float(model.intercept_[0])

@@ -18,6 +18,7 @@ from medfusion.evidence.treecheck import checked
 PARAMETERS: dict[str, Any] = {
     "objective": "binary:logistic",
     "tree_method": "hist",
+    "max_bin": 64,
     "learning_rate": 0.03,
     "subsample": 0.7,
     "colsample_bytree": 0.3,
@@ -52,7 +53,9 @@ class TreeHead:
         self._booster = None
         # The members of a cross-fit run side by side and share the processor.
         threads = max(1, (os.cpu_count() or 1) // 5)
-        matrix = xgb.QuantileDMatrix(rows.values, label=rows.events, weight=rows.weights, nthread=threads)
+        matrix = xgb.QuantileDMatrix(
+            rows.values, label=rows.events, weight=rows.weights, nthread=threads, max_bin=PARAMETERS["max_bin"]
+        )
         leaf = float(rows.weights.sum()) / CHILDREN
         for depth, trees in COURSES:
             parameters = {**PARAMETERS, "max_depth": depth, "min_child_weight": leaf, "nthread": threads}
