@@ -25,7 +25,6 @@ from medfusion.evaluation.patterns import PatternFigure, by_pattern
 
 Panel = ReliabilityDiagram | RocCurve | PrecisionRecallCurve | PatternFigure
 """A figure: ``title``, ``caption``, ``frame()`` for its table and ``plot()`` for its picture."""
-_SHIFTED = {"ece", "ece_debiased"}
 _LABELS = {
     "auroc": ("AUROC", "How often somebody with the event has the higher risk; 0.5 is chance, 1 perfect"),
     "auprc": ("AUPRC", "Precision, averaged over sensitivities; chance is the prevalence, 1 perfect"),
@@ -129,8 +128,13 @@ def evaluate(
     check_risks(events, risks, subject_ids)
     values = _points(events, risks)
     draws = bootstrap.draw_figures(events, risks, subject_ids, seed, resamples)
-    n_subjects, reason = len(set(subject_ids)), _reason(events)
-    estimates = {name: _estimate(name, value, draws[name], n_subjects, reason) for name, value in values.items()}
+    n_subjects, fewest = len(set(subject_ids)), bootstrap.fewest_patients(events, subject_ids)
+    estimates = {
+        name: Estimate(None, note=_reason(events))
+        if value is None
+        else bootstrap.estimate(name, value, draws[name], n_subjects, fewest)
+        for name, value in values.items()
+    }
     estimates["ece_chance"] = chance_calibration_error(risks, seed)
     panels: list[Panel] = [ReliabilityDiagram(events, risks, estimates["ece"])]
     if 0 < events.sum() < len(events):
@@ -163,18 +167,6 @@ def _points(events: BoolArray, risks: FloatArray) -> dict[str, float | None]:
         "calibration_slope": None if np.isnan(slope) else slope,
         "calibration_intercept": None if np.isnan(intercept) else intercept,
     }
-
-
-def _estimate(name: str, value: float | None, draws: FloatArray, n_subjects: int, reason: str) -> Estimate:
-    if value is None:
-        return Estimate(None, note=reason)
-    if n_subjects < 2:
-        return Estimate(value, note="no interval: one patient")
-    shifted = name in _SHIFTED
-    interval = bootstrap.shifted_interval(draws, value) if shifted else bootstrap.percentile_interval(draws)
-    if interval is None:
-        return Estimate(value, note="no interval: too few patients with or without the event")
-    return Estimate(value, *interval)
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

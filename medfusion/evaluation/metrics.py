@@ -162,11 +162,30 @@ def debiased_calibration_error(events: BoolArray, risks: FloatArray, bins: int =
     """
     order = np.argsort(risks, kind="stable")
     risks, events = risks[order], events[order]
-    sums = np.abs(_bin_sums(events - risks, bins))
-    noise = np.sqrt(np.maximum(_bin_sums(risks * (1.0 - risks), bins), _EDGE))
-    ratio = sums / noise
+    gaps = np.abs(_bin_sums(events - risks, bins))
+    return max(0.0, float(debiased(gaps, _bin_sums(risks * (1.0 - risks), bins))) / len(risks))
+
+
+def debiased(gaps: FloatArray, variances: FloatArray) -> FloatArray:
+    """Return the sum of gaps over bins, less what noise adds to it; see `debiased_calibration_error`.
+
+    Parameters
+    ----------
+    gaps : array (..., bins)
+        Absolute differences between events and risks, summed per bin.
+    variances : array (..., bins)
+        Of those sums.
+
+    Returns
+    -------
+    array (...)
+        Below 0 where there is less of a gap than noise would make.
+    """
+    noisy = variances > _EDGE
+    noise = np.sqrt(np.where(noisy, variances, 0.0))
+    ratio = np.divide(gaps, noise, out=np.zeros_like(noise), where=noisy)
     seen_on_average = noise * (np.sqrt(2.0 / np.pi) * np.exp(-(ratio**2) / 2.0) + ratio * (1.0 - 2.0 * ndtr(-ratio)))
-    return max(0.0, float((2.0 * sums - seen_on_average).sum() / len(risks)))
+    return np.asarray(np.where(noisy, 2.0 * gaps - seen_on_average, gaps).sum(axis=-1))
 
 
 def chance_calibration_error(risks: FloatArray, seed: int, bins: int = BINS, draws: int = 1000) -> Estimate:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from medfusion.core.types import BoolArray, FloatArray
-from medfusion.evaluation.bootstrap import RESAMPLES, draw_auroc, percentile_interval
+from medfusion.evaluation.bootstrap import RESAMPLES, draw_auroc, fewest_patients, logit_interval
 from medfusion.evaluation.figures import BLUE, GREY, INK, tidy
 from medfusion.evaluation.metrics import calibration_error, ranking
 
@@ -82,7 +82,8 @@ def _figures(
     if note:
         return {**counts, **dict.fromkeys(_FIGURES, np.nan), "note": note}
     points = ranking(events, risks)
-    low, high = percentile_interval(draw_auroc(events, risks, subject_ids, seed, resamples)) or (np.nan, np.nan)
+    draws, fewest = draw_auroc(events, risks, subject_ids, seed, resamples), fewest_patients(events, subject_ids)
+    low, high = logit_interval(draws, float(points["auroc"] or 0.0), fewest) or (np.nan, np.nan)
     values = [points["auroc"], low, high, points["brier"], calibration_error(events, risks)]
     return {**counts, **dict(zip(_FIGURES, values, strict=True)), "note": note}
 
