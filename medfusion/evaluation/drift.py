@@ -193,7 +193,8 @@ def drift(
     changes, shifts = compare(fingerprint, rows, seed, permutations)
     seen = outlook(fingerprint.performance, events, rows.risks, subjects.tolist(), seed)
     verdict, reasons = _judged(changes, seen)
-    problems = tuple(_lost(name, names) for name, names in never_seen(fingerprint, rows).items())
+    lost = never_seen(fingerprint, rows).items()
+    problems = tuple(_lost(name, names, fingerprint.modalities[name].bins.are_terms) for name, names in lost)
     panels: list[Panel] = [MovedAndMatters(changes), RiskShift(fingerprint, rows), WhoHasWhat(fingerprint, rows)]
     if shifts:
         panels.append(EmbeddingShift(shifts, changes))
@@ -227,10 +228,11 @@ def _check(
         raise DataError([Problem("nothing-in-common", "", "", "modalities", "no row has any", names, remedy)])
 
 
-def _lost(modality: str, names: Sequence[str]) -> Problem:
-    """Tell which features of the model occur in no new patient."""
-    remedy = "check how they are coded and in which unit; the model takes them as missing"
-    got = f"{len(names)} features of the model in no patient: {_some(names)}"
+def _lost(modality: str, names: Sequence[str], are_terms: bool) -> Problem:
+    """Tell which features of the model occur in no new patient; those of one code together."""
+    of = list(dict.fromkeys(name if are_terms else name.rsplit(" ", 1)[0] for name in names))
+    got = f"{len(names)} of the model's in no patient"
+    remedy = f"the model takes them as missing; check how they are coded: {_some(of)}"
     return Problem("features-never-seen", modality, "", "features", got, "as in the training", remedy, "warning")
 
 

@@ -25,7 +25,8 @@ class Bins:
     """Which columns of a matrix are described one by one, and in which bins.
 
     A column of measurements has a bin per tenth of the training; a value that a tenth or more of it share has one to
-    itself, and so has every value where there are 10 at most. A column of term weights has two bins: not used, used.
+    itself, and so has every value where there are 10 at most. A column of term weights, which a sparse matrix is taken
+    to hold, has two: not used and used, which is above 0.
 
     Attributes
     ----------

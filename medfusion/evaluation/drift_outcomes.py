@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import logit, ndtr
 
 from medfusion.core.state import State
 from medfusion.core.types import BoolArray, FloatArray
@@ -24,6 +24,7 @@ RIGHT_ON_THE_WHOLE = (0.8, 1.25)
 _FACTOR = 1.5
 _RESAMPLES = 200
 _Z = 1.96
+_EDGE = 1e-6
 
 
 def expected_auroc(risks: FloatArray, weights: FloatArray) -> FloatArray:
@@ -126,21 +127,19 @@ class Outlook:
     def hurt(self) -> str:
         """What outcomes show to be worse, in words; empty where they show nothing.
 
-        Two questions are asked, so that the smaller p-value has to be below half of the level (Holm). Besides, a
-        change has to be worth mentioning.
+        Two questions are asked, and their p-values adjusted for that (Holm). Besides, a change has to be worth a
+        mention.
         """
-        ratio, change = self.estimates["observed_expected"].value, self.estimates["auroc_change"].value
-        found = {}
-        if change is not None and change <= -WORTH_A_MENTION:
-            found["auroc"] = self.p_worse
-        if ratio is not None and not RIGHT_ON_THE_WHOLE[0] <= ratio <= RIGHT_ON_THE_WHOLE[1]:
-            found["ratio"] = self.p_ratio
-        seen = [name for name, p in found.items() if p <= LEVEL / 2 or (p <= LEVEL and max(found.values()) <= LEVEL)]
-        texts = {
-            "auroc": f"AUROC changed by {self.estimates['auroc_change'].text()} against the training",
-            "ratio": f"{self.estimates['observed_expected'].text(2)} times as many events as the risks promised",
-        }
-        return "; ".join(texts[name] for name in seen)
+        change, ratio = self.estimates["auroc_change"], self.estimates["observed_expected"]
+        p_worse, p_ratio = (1.0 if np.isnan(p) else p for p in (self.p_worse, self.p_ratio))
+        larger_too = LEVEL if min(p_worse, p_ratio) <= LEVEL / 2 else LEVEL / 2
+        said = []
+        if change.value is not None and change.value <= -WORTH_A_MENTION and p_worse <= larger_too:
+            said.append(f"AUROC changed by {change.text()} against the training")
+        low, high = RIGHT_ON_THE_WHOLE
+        if ratio.value is not None and not low <= ratio.value <= high and p_ratio <= larger_too:
+            said.append(f"{ratio.text(2)} times as many events as the risks promised")
+        return "; ".join(said)
 
     @property
     def reassuring(self) -> bool:
@@ -209,8 +208,19 @@ def _observed(
         error = float(np.hypot(own, before.auroc_error))
         told["auroc"] = _with_error(value, own)
         told["auroc_change"] = replace(_with_error(change, error), note=f"{before.auroc:.3f} in the training")
-        p_worse = float(ndtr(change / error)) if error > 0 else float(change >= 0)
+        p_worse = _p_lower((value, own), (before.auroc, before.auroc_error))
     return told, p_worse, p_ratio
+
+
+def _p_lower(now: tuple[float, float], before: tuple[float, float]) -> float:
+    """Return how often an AUROC that has not changed is found as low; each has its standard error.
+
+    Compared by their logits, which are spread more evenly in small samples.
+    """
+    values = np.clip([now[0], before[0]], _EDGE, 1.0 - _EDGE)
+    errors = np.array([now[1], before[1]]) / (values * (1.0 - values))
+    gap = float(logit(values[0]) - logit(values[1]))
+    return float(ndtr(gap / max(float(np.hypot(*errors)), _EDGE)))
 
 
 def _ratio(events: BoolArray, risks: FloatArray, subject_ids: Sequence[str]) -> tuple[float, float]:

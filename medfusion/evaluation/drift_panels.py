@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_NAMED = 8
+_NAMED, _SHOWN = 8, 60
 _LEAST_SIZE, _LEAST_PART = 1e-3, 1e-5
 """What is smaller is drawn there: the axes are logarithmic."""
 
@@ -42,8 +42,8 @@ class MovedAndMatters:
     changes: pd.DataFrame
 
     def frame(self) -> pd.DataFrame:
-        """Return one row per comparison, what moved most first."""
-        return self.changes
+        """Return the 60 comparisons that moved most, or matter most among what did not."""
+        return self.changes.head(_SHOWN)
 
     def plot(self) -> Figure:
         """Return size against leaning; what moved and matters is named."""
