@@ -21,7 +21,8 @@ from medfusion.cohort.synthetic import Truth, draw_patients, truth_of, write_syn
 from medfusion.cohort.synthetic.anatomy import Opacity, draw_anatomy, opaque_fraction
 from medfusion.cohort.synthetic.events import QUANTITIES
 from medfusion.cohort.synthetic.films import Film, render
-from medfusion.cohort.synthetic.patients import ABSENT, FIRST_ADMISSION, ONLY_STATIC, Patient
+from medfusion.cohort.synthetic.patients import FIRST_ADMISSION, Patient
+from medfusion.cohort.synthetic.truth import TRUTHS
 from medfusion.core.errors import UsageError
 
 WRITTEN = 40
@@ -218,7 +219,8 @@ def test_the_known_risk_separates_well_and_each_modality_alone_moderately(patien
 def test_modalities_are_absent_as_often_as_declared(patients):
     has = {"imaging": lambda p: p.films, "ehr": lambda p: p.events, "notes": lambda p: p.notes}
     absent = pd.DataFrame({name: [not of(patient) for patient in patients] for name, of in has.items()})
-    for name, declared in {**ABSENT, "all three": ONLY_STATIC}.items():
+    recipe = TRUTHS["additive"]
+    for name, declared in {**recipe.absent, "all three": recipe.only_static}.items():
         observed = absent.all(axis=1).mean() if name == "all three" else absent[name].mean()
         assert observed == pytest.approx(declared, abs=4 * np.sqrt(declared * (1 - declared) / len(patients)))
 

@@ -14,17 +14,11 @@ from medfusion.cohort.synthetic.anatomy import Anatomy, Opacity, draw_anatomy, d
 from medfusion.cohort.synthetic.events import Event, draw_events, draw_levels
 from medfusion.cohort.synthetic.films import Film
 from medfusion.cohort.synthetic.notes import PREVALENCE, Note, admission_note, draw_findings, progress_note
-from medfusion.cohort.synthetic.truth import BASE, Truth, contributions, drivers_by_modality
+from medfusion.cohort.synthetic.truth import TRUTHS, Recipe, Truth, TruthKind, contributions, drivers_by_modality
 from medfusion.core.types import Sample
 
 SITES: Mapping[str, tuple[float, float]] = {"north": (0.4, 0.05), "river": (0.3, 0.35), "hill": (0.3, 0.85)}
 """Of each site: its part of the patients, and the part of its patients whose notes are in Korean."""
-ABSENT: Mapping[str, float] = {"imaging": 0.20, "ehr": 0.05, "notes": 0.15}
-"""Part of the patients of whom a modality has nothing at all, those of `ONLY_STATIC` among them."""
-ONLY_STATIC = 0.03
-"""Part of the patients of whom no more than age, sex and site is known."""
-SECOND_PREDICTION = 0.25
-"""Part of the patients without an event who are asked about again a day later."""
 SHARED_ILLNESS = 0.3
 """Correlation of the opacities with how ill the patient is otherwise."""
 PORTABLE = 0.3
@@ -52,12 +46,13 @@ class Patient:
     notes: list[Note] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     contributions: list[dict[str, float]] = field(default_factory=list)
+    truth: TruthKind = "additive"
 
 
-def draw_patients(subjects: int, seed: int) -> list[Patient]:
+def draw_patients(subjects: int, seed: int, truth: TruthKind = "additive") -> list[Patient]:
     """Draw patients, without pixels and without files.
 
-    A patient depends on ``seed`` and on the place in the list, not on how many others there are.
+    A patient depends on ``seed``, ``truth`` and the place in the list, not on how many others there are.
 
     Examples
     --------
@@ -65,34 +60,36 @@ def draw_patients(subjects: int, seed: int) -> list[Patient]:
     True
     """
     return [
-        _draw_patient(np.random.default_rng([seed, index]), f"P{seed * _IDS_PER_SEED + index + 1:06d}")
+        _draw_patient(np.random.default_rng([seed, index]), f"P{seed * _IDS_PER_SEED + index + 1:06d}", truth)
         for index in range(subjects)
     ]
 
 
 def truth_of(patients: Sequence[Patient]) -> Truth:
-    """Return the model that drew the outcomes, with its contributions per sample."""
+    """Return the model that drew the outcomes of patients of one truth, with its contributions per sample."""
+    recipe = TRUTHS[patients[0].truth]
     rows: list[dict[str, object]] = []
     for patient in patients:
         for sample, shares in zip(patient.samples, patient.contributions, strict=True):
-            logit = BASE + sum(shares.values())
+            logit = recipe.base + sum(shares.values())
             asked = {"subject_id": sample.subject_id, "prediction_time": sample.prediction_time}
             answer = {"event": sample.event, "logit": logit, "risk": _probability(logit)}
             rows.append({**asked, **answer, **shares})
-    return Truth(BASE, pd.DataFrame(rows), drivers_by_modality())
+    products = {name: tuple(product.ramps) for name, product in recipe.products.items()}
+    return Truth(recipe.base, pd.DataFrame(rows), drivers_by_modality(recipe), products)
 
 
-def _draw_patient(rng: np.random.Generator, subject_id: str) -> Patient:
+def _draw_patient(rng: np.random.Generator, subject_id: str, truth: TruthKind) -> Patient:
     site = str(rng.choice(list(SITES), p=[part for part, _ in SITES.values()]))
     sex = str(rng.choice(["F", "M"]))
     age = int(np.clip(round(rng.normal(64.0, 16.0)), 18, 97))
-    patient = Patient(subject_id, sex, age, site)
-    stay = _Stay.drawn(rng, patient)
+    patient = Patient(subject_id, sex, age, site, truth=truth)
+    stay = _Stay.drawn(rng, patient, TRUTHS[truth])
     admitted = FIRST_ADMISSION + timedelta(minutes=int(rng.integers(500 * 24 * 60)))
     until = admitted + timedelta(minutes=int(rng.integers(18 * 60, 36 * 60)))
     stay.record(admitted, until, film=1.0, note=1.0)
     event = stay.predict(until)
-    if not event and rng.random() < SECOND_PREDICTION:
+    if not event and rng.random() < stay.recipe.second_prediction:
         start, until = until, until + timedelta(minutes=int(rng.integers(20 * 60, 28 * 60)))
         stay.change()
         stay.record(start, until, film=0.5, note=0.7)
@@ -107,6 +104,7 @@ class _Stay:
 
     rng: np.random.Generator
     patient: Patient
+    recipe: Recipe
     language: str
     absent: frozenset[str]
     anatomy: Anatomy
@@ -115,25 +113,27 @@ class _Stay:
     findings: frozenset[str]
 
     @classmethod
-    def drawn(cls, rng: np.random.Generator, patient: Patient) -> _Stay:
+    def drawn(cls, rng: np.random.Generator, patient: Patient, recipe: Recipe) -> _Stay:
         illness = rng.standard_normal()
-        in_lungs = SHARED_ILLNESS * illness + np.sqrt(1.0 - SHARED_ILLNESS**2) * rng.standard_normal()
+        elsewhere = illness if recipe.shared_illness else 0.0
+        in_lungs = SHARED_ILLNESS * elsewhere + np.sqrt(1.0 - SHARED_ILLNESS**2) * rng.standard_normal()
         return cls(
             rng=rng,
             patient=patient,
+            recipe=recipe,
             language="ko" if rng.random() < SITES[patient.site][1] else "en",
-            absent=_draw_absent(rng),
+            absent=_draw_absent(rng, recipe),
             anatomy=draw_anatomy(rng, patient.sex),
             opacities=draw_opacities(rng, in_lungs),
             levels=draw_levels(rng, illness),
-            findings=draw_findings(rng, illness),
+            findings=draw_findings(rng, elsewhere),
         )
 
     def predict(self, moment: datetime) -> bool:
         """Ask the question at a moment, and draw its answer from what was recorded up to then."""
         p = self.patient
-        shares = contributions(moment, p.age_years, p.films, p.events, p.notes)
-        event = bool(self.rng.random() < _probability(BASE + sum(shares.values())))
+        shares = contributions(self.recipe, moment, p.age_years, p.films, p.events, p.notes)
+        event = bool(self.rng.random() < _probability(self.recipe.base + sum(shares.values())))
         p.samples.append(Sample(p.subject_id, moment, event))
         p.contributions.append(shares)
         return event
@@ -180,11 +180,13 @@ class _Stay:
         self.opacities = tuple(replace(patch, radius=patch.radius * factor) for patch in self.opacities)
 
 
-def _draw_absent(rng: np.random.Generator) -> frozenset[str]:
-    """Draw the modalities that have nothing, so that each is absent as often as `ABSENT` says."""
-    if rng.random() < ONLY_STATIC:
-        return frozenset(ABSENT)
-    return frozenset(name for name, part in ABSENT.items() if rng.random() < (part - ONLY_STATIC) / (1.0 - ONLY_STATIC))
+def _draw_absent(rng: np.random.Generator, recipe: Recipe) -> frozenset[str]:
+    """Draw the modalities that have nothing, so that each is absent as often as the recipe says."""
+    if rng.random() < recipe.only_static:
+        return frozenset(recipe.absent)
+    left = 1.0 - recipe.only_static
+    parts = recipe.absent.items()
+    return frozenset(name for name, part in parts if rng.random() < (part - recipe.only_static) / left)
 
 
 def _probability(logit: float) -> float:

@@ -10,7 +10,7 @@ import pandas as pd
 from medfusion.cohort.synthetic.dicom import write_film
 from medfusion.cohort.synthetic.events import QUANTITIES
 from medfusion.cohort.synthetic.patients import Patient, draw_patients, truth_of
-from medfusion.cohort.synthetic.truth import Truth
+from medfusion.cohort.synthetic.truth import TRUTHS, Truth, TruthKind
 from medfusion.core.errors import UsageError
 from medfusion.core.protocols import Advance
 
@@ -27,13 +27,17 @@ positive = "needed organ support or died within 24 hours of the prediction"
 
 
 def write_synthetic_cohort(
-    out: Path, subjects: int = 400, seed: int = 0, advance: Advance = lambda done: None
+    out: Path,
+    subjects: int = 400,
+    seed: int = 0,
+    advance: Advance = lambda done: None,
+    truth: TruthKind = "additive",
 ) -> Truth:
     """Write a cohort of invented patients whose risk is known.
 
-    The outcome is drawn from a model that is additive in log-odds (``truth.DRIVERS``), so that a learnt ledger can
-    be held against the truth. Records go on for a day after the last prediction time and follow the outcome then:
-    whoever lets them in is better than is possible, and noticed.
+    Unless another is asked for, the outcome is drawn from a model that is additive in log-odds, so that a learnt
+    ledger can be held against the truth. Records go on for a day after the last prediction time and follow the
+    outcome then: whoever lets them in is better than is possible, and noticed.
 
     Parameters
     ----------
@@ -45,6 +49,8 @@ def write_synthetic_cohort(
         Equal seeds write equal bytes. A patient does not depend on how many there are.
     advance : callable
         Called with the number of patients written since the last call.
+    truth : {"additive", "interaction", "useless", "single"}
+        What drives the risk; see `truth`, the module, for what each is for.
 
     Returns
     -------
@@ -54,7 +60,7 @@ def write_synthetic_cohort(
     Raises
     ------
     UsageError
-        If the folder holds something already, or ``subjects`` or ``seed`` is out of range.
+        If the folder holds something already, ``subjects`` or ``seed`` is out of range, or there is no such truth.
 
     Examples
     --------
@@ -66,9 +72,11 @@ def write_synthetic_cohort(
     """
     if subjects < 1 or seed < 0:
         raise UsageError(f"subjects={subjects}, seed={seed}: at least 1 subject and a seed from 0 on are expected")
+    if truth not in TRUTHS:
+        raise UsageError(f"truth is {truth!r}; there are: {', '.join(TRUTHS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not an empty folder; name another one, or remove it")
-    patients = draw_patients(subjects, seed)
+    patients = draw_patients(subjects, seed, truth)
     (out / "labels").mkdir(parents=True)
     (out / "imaging").mkdir()
     units = "".join(f'{code} = "{quantity.unit}"\n' for code, quantity in QUANTITIES.items())
