@@ -183,7 +183,7 @@ def _version_differences(recorded: Mapping[str, Any], found: Mapping[str, Any]) 
     for trait, was, now in _differing(recorded.get("system", {}), found["system"]):
         # What one side did not load says nothing about the other.
         if was is not None and now is not None:
-            yield Problem("machine-differs", "", "", trait, str(now), str(was), remedy, "warning")
+            yield Problem("machine-differs", "", "this machine", trait, str(now), str(was), remedy, "warning")
 
 
 def _differing(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
