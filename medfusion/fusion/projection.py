@@ -13,7 +13,7 @@ from medfusion.core.types import Embedding, FloatArray
 
 DIMENSIONS = 8
 """Coordinates per modality, at most."""
-_ROWS_PER_DIMENSION = 5
+_ROWS_PER_DIMENSION = 150
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ STEPS = 200
 BATCH = 128
 RATE = 3e-3
 DECAY = 1e-2
-MODALITY_DROPOUT = 0.25
+MODALITY_DROPOUT = 0.15
 """How often a modality that is there is taken away in training, so that every subset is practised."""
 AUXILIARY = 0.3
 """Weight of the loss of each modality alone."""
