@@ -69,7 +69,8 @@ METHODS: Mapping[str, str] = {
     "row_weights": "a row counts 1/sqrt(rows of its patient)",
     "class_imbalance": "no row was resampled or weighted by its class",
     "calibration": "each modality by Platt scaling on what its members say of patients whom they have not seen",
-    "interval": "from how much the members, each fitted without one fold, differ (delete-a-group jackknife)",
+    "interval": "from how much the members, each fitted without one fold, differ (delete-a-group jackknife), and from "
+    "how settled their fusion is",
     "unusable_input": "a file, row or value that cannot be used is left out with a code, a reason and a remedy; the "
     "rest of the patient's data is used",
 }
@@ -121,8 +122,8 @@ def run_record(
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         **environment(),
         "parameters": {**parameters, "task": cohort.task.name, "only": list(parameters["only"])},
+        # A model that is written looks for them here.
         "settings": parameters["settings"],
-        "seed": parameters["seed"],
         "cohort": cohort.name,
         "description": cohort.description,
         "task": cohort.task.name,

@@ -30,8 +30,8 @@ class Reproduction:
     ----------
     difference : float or None
         The largest difference between the risks of the two models, over the samples of the training cohort, answered
-        once by the member that has not seen the patient and once by all members; None if nothing was trained, because
-        the data differ.
+        once by the member that has not seen the patient and once by all members; infinite if one model lacks a
+        modality of the other; None if nothing was trained, because the data differ.
     samples : int
         How many were compared.
     data : tuple of Problem
@@ -69,9 +69,10 @@ class Reproduction:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
+        comparable = self.difference is not None and np.isfinite(self.difference)
         return {
             "reproduced": self.reproduced,
-            "difference": self.difference,
+            "difference": self.difference if comparable else None,
             "tolerance": self.TOLERANCE,
             "samples": self.samples,
             "data": [problem.line() for problem in self.data],

@@ -49,7 +49,6 @@ RECORD = {
         "seed": 7,
     },
     "settings": {"ehr": {"way": "a b"}},
-    "seed": 7,
     "cohort": "ward-nine",
     "description": "Patients of an invented ward.",
     "task": "icu",

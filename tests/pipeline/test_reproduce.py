@@ -124,6 +124,11 @@ def test_a_folder_without_a_record_is_refused(changed, cohort, how):
         reproduce(changed(how), cohort)
 
 
-@pytest.mark.parametrize(("difference", "reproduced"), [(0.0, True), (1e-6, True), (1.1e-6, False), (None, False)])
+@pytest.mark.parametrize(
+    ("difference", "reproduced"),
+    [(0.0, True), (1e-6, True), (1.1e-6, False), (float("inf"), False), (None, False)],
+)
 def test_up_to_a_millionth_is_the_same(difference, reproduced):
-    assert Reproduction(difference, 10, (), ()).reproduced is reproduced
+    result = Reproduction(difference, 10, (), ())
+    assert result.reproduced is reproduced
+    assert json.loads(json.dumps(result.as_dict(), allow_nan=False))["reproduced"] is reproduced
