@@ -182,5 +182,8 @@ class FusionModel(Protocol):
     def pulls(self, blocks: Mapping[str, Block]) -> dict[str, Pull]:
         """Open up one sample, by modality."""
 
+    def summary(self, names: Sequence[str]) -> dict[str, float]:
+        """Say in a few numbers what was fitted to modalities of these names, for a run record."""
+
     def state(self) -> State:
         """Return everything needed to restore the model."""

@@ -185,6 +185,10 @@ class Pull:
     embedding: tuple[FloatArray, ...] = ()
     reference: tuple[FloatArray, ...] = ()
 
+    def times(self, factor: float) -> Pull:
+        """Return the pull on log-odds that are multiplied with a factor."""
+        return Pull(self.evidence * factor, tuple(each * factor for each in self.embedding), self.reference)
+
     def own(self, block: Block, mixture: FloatArray) -> float:
         """Return the part of one sample's share that its own values explain.
 

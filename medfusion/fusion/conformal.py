@@ -56,6 +56,11 @@ class Sets:
         """Which outcomes are in the set (n, 2): no event, event."""
         return np.asarray(self.p_values > _error(self.coverage))
 
+    def words(self) -> list[str]:
+        """Return each set in words: event, no event, both or neither."""
+        names = {(True, False): "no event", (False, True): "event", (True, True): "both", (False, False): "neither"}
+        return [names[without, having] for without, having in self.included.tolist()]
+
     def codes(self) -> list[str | None]:
         """Return the finding of each sample that a person has to decide on; None for the others."""
         found = {2: UNDECIDED, 0: UNUSUAL}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -69,6 +69,11 @@ class LateFusion:
             name: Pull(np.full(len(block.evidence), weight))
             for (name, block), weight in zip(blocks.items(), self.weights, strict=True)
         }
+
+    def summary(self, names: Sequence[str]) -> dict[str, float]:
+        """Return the weight of each modality."""
+        weights = self.weights.round(4).tolist()
+        return {f"weight of {name}": weight for name, weight in zip(names, weights, strict=True)}
 
     def state(self) -> State:
         """Return base, weights and their covariance."""

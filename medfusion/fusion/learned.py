@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import factorial
@@ -129,6 +129,11 @@ class LearnedFusion:
                 tuple(projection.centre for projection in known),
             )
         return pulls
+
+    def summary(self, names: Sequence[str]) -> dict[str, float]:
+        """Return how much the weighted sum of the evidence counts, and how much what the network adds."""
+        total, network = self.fitted.weights.round(4).tolist()
+        return {f"weight of the sum of {', '.join(names)}": total, "weight of the network": network}
 
     def state(self) -> State:
         """Return the networks' parameters, the projections and the weights."""

@@ -49,6 +49,8 @@ class RiskReport:
         Whether the patient was in the training cohort; None if unknown.
     distances : mapping from modality to Distance
         How far from the training, for the modalities of which that can be told.
+    certainty : str
+        Which outcomes the risk leaves open at a stated coverage, in one sentence; empty where that is not known.
     """
 
     subject_id: str
@@ -62,6 +64,7 @@ class RiskReport:
     model_id: str = ""
     seen_in_training: bool | None = None
     distances: Mapping[str, Distance] = field(default_factory=dict)
+    certainty: str = ""
 
     def risk_text(self) -> str:
         """Return the risk with its interval, as a person writes it."""
@@ -137,6 +140,7 @@ def ledger_json(report: RiskReport) -> dict[str, Any]:
             for name in report.ordered()
         ],
         "findings": list(report.findings),
+        "certainty": report.certainty,
         "distances": {name: asdict(distance) for name, distance in report.distances.items()},
         "model_id": report.model_id,
         "seen_in_training": report.seen_in_training,
@@ -173,6 +177,8 @@ def footnotes(report: RiskReport) -> list[str]:
         for name, distance in report.distances.items()
         if distance.outside
     ]
+    if report.certainty:
+        lines.append(report.certainty[0].upper() + report.certainty[1:] + ".")
     return [*lines, RESEARCH_USE]
 
 

@@ -35,7 +35,19 @@ PREDICTIONS = TableSchema(
             "risk_high", "number", "Upper end of the interval of the risk; empty where there is none", nullable=True
         ),
         Column("logit", "number", "Log-odds of the risk"),
-        Column("base_logit", "number", "Log-odds of somebody of whom nothing is known"),
+        Column(
+            "base_logit",
+            "number",
+            "Log-odds of somebody of whom nothing is known, or nothing but the group that the model is recalibrated by",
+        ),
+        Column(
+            "risk_set",
+            "string",
+            "Outcomes that the risk leaves open at the model's stated coverage: event, no event, both or neither; empty "
+            "where the model states none",
+            required=False,
+            nullable=True,
+        ),
         Column("findings", "string", "Codes of what was noticed, separated by commas; empty if nothing", nullable=True),
         Column("model_id", "string", "Which model predicted"),
         Column(
@@ -82,10 +94,11 @@ def predictions_table(
     risk: FloatArray,
     interval: FloatArray,
     logit: FloatArray,
-    base_logit: float,
+    base_logit: FloatArray,
     shares: Mapping[str, FloatArray],
     present: Mapping[str, BoolArray],
     distances: Mapping[str, Sequence[Distance | None]],
+    risk_sets: Sequence[str | None],
     findings: Sequence[Sequence[str]],
     model_id: str,
     seen_in_training: Sequence[bool | None],
@@ -99,10 +112,11 @@ def predictions_table(
     interval : array (n, 2)
         Lower and upper end; NaN where there is none.
     logit : array (n,), log-odds
-    base_logit : float
+    base_logit : array (n,), log-odds
     shares : mapping from modality to array (n,), log-odds
     present : mapping from modality to array (n,), bool
     distances : mapping from modality to sequence of Distance or None, length n
+    risk_sets : sequence of str or None, length n
     findings : sequence of sequences of codes, length n
     model_id : str
     seen_in_training : sequence of bool or None, length n
@@ -123,7 +137,7 @@ def predictions_table(
         "risk_low": pa.array(interval[:, 0], pa.float64(), from_pandas=True),
         "risk_high": pa.array(interval[:, 1], pa.float64(), from_pandas=True),
         "logit": pa.array(logit, pa.float64()),
-        "base_logit": pa.array(np.full(n, base_logit), pa.float64()),
+        "base_logit": pa.array(base_logit, pa.float64()),
     }
     for name in shares:
         columns[f"share_{name}"] = pa.array(shares[name], pa.float64())
@@ -132,6 +146,7 @@ def predictions_table(
         nearer = [None if each is None else each.percentile for each in distances[name]]
         columns[f"distance_{name}"] = pa.array(times, pa.float64())
         columns[f"percentile_{name}"] = pa.array(nearer, pa.float64())
+    columns["risk_set"] = pa.array(list(risk_sets), pa.string())
     columns["findings"] = pa.array([",".join(codes) or None for codes in findings], pa.string())
     columns["model_id"] = pa.array([model_id] * n, pa.string())
     columns["seen_in_training"] = pa.array(list(seen_in_training), pa.bool_())

@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,16 @@ from medfusion.core.types import Block, BoolArray, Distance, Embedding, Explanat
 from medfusion.evidence import EvidenceModel, Member
 from medfusion.explain import close_ledger, modality_shares
 from medfusion.fusion import restore_fusion
+from medfusion.fusion.conformal import RiskSets, Sets
+from medfusion.fusion.offsets import pattern_names
+from medfusion.fusion.recalibration import Recalibration, Terms
 
 FORMAT = 1
 _STATE, _CARD = "state", "card.json"
 UNOPENED = "(could not be read again)"
 """The only line of a modality whose payload vanished between prediction and explanation."""
+PATTERN = "(recalibration of patients with just these data)"
+"""The line of a modality's part in the offset of its presence pattern."""
 Payloads = Mapping[str, Sequence[Any | None]]
 """Payloads by modality; all of the same length."""
 
@@ -63,7 +68,7 @@ class Predictions:
     ----------
     logit : array (n,)
     shares : array (n, modalities)
-        ``base + shares.sum(axis=1) = logit``.
+        ``terms.base + shares.sum(axis=1) = logit``.
     present : array (n, modalities), bool
     interval : array (n, 2)
         95 % interval of the risk.
@@ -74,6 +79,10 @@ class Predictions:
         Whether the patient was in the training cohort.
     distances : mapping from modality to list of Distance or None, length n
         How far each payload is from the training; None where absent, or where that cannot be told.
+    terms : Terms
+        Base, factor and offset of each sample's ledger, after recalibration.
+    sets : Sets or None
+        Which outcomes each risk leaves open, at a stated coverage.
     """
 
     logit: FloatArray
@@ -83,6 +92,8 @@ class Predictions:
     mixture: FloatArray
     seen: BoolArray
     distances: Mapping[str, list[Distance | None]]
+    terms: Terms
+    sets: Sets | None
 
     @property
     def risk(self) -> FloatArray:
@@ -105,6 +116,10 @@ class RiskModel:
         What is known about the model: data, versions, cross-validated figures. JSON values.
     model_id : str
         Digest of everything that decides a prediction.
+    recalibration : Recalibration
+        What the fused log-odds go through before they are shown; as it is after training, nothing.
+    risk_sets : RiskSets or None
+        Calibration patients by presence pattern, for what a risk leaves open.
     """
 
     task: str
@@ -114,6 +129,8 @@ class RiskModel:
     roster: Roster
     card: Mapping[str, Any]
     model_id: str = ""
+    recalibration: Recalibration = field(default_factory=Recalibration)
+    risk_sets: RiskSets | None = None
 
     @property
     def modalities(self) -> dict[str, Modality]:
@@ -124,24 +141,48 @@ class RiskModel:
         """Return what each modality says of n samples; with embeddings where asked, or where the fusion needs them."""
         return blocks_of(self.evidence, payloads, embed=self.fusion.uses_embeddings if embed is None else embed)
 
-    def predict(self, subject_ids: Sequence[str], payloads: Payloads) -> Predictions:
-        """Predict n samples, each from the modalities that it has."""
+    def predict(
+        self, subject_ids: Sequence[str], payloads: Payloads, facts: Sequence[Mapping[str, Any]] = ()
+    ) -> Predictions:
+        """Predict n samples, each from the modalities that it has.
+
+        Parameters
+        ----------
+        subject_ids : sequence of str, length n
+        payloads : mapping from modality to sequence of length n
+        facts : sequence of mappings, length n, optional
+            What subjects.csv says of them; needed only by a model that is recalibrated by one of its columns.
+        """
         blocks = self.blocks(payloads)
         mixture = self._mixture(subject_ids)
         by_member = self.fusion.logits(blocks)
-        logit = np.einsum("nk,kn->n", mixture, by_member)
-        present = np.stack([block.present for block in blocks.values()], axis=-1)
+        before = np.einsum("nk,kn->n", mixture, by_member)
+        # A member that does not count must not make a modality present.
+        there = np.stack([block.present for block in blocks.values()], axis=-1) & (mixture.T > 0)[:, :, None]
+        present = np.asarray(there.any(axis=0))
+        shares = np.einsum("nk,knm->nm", mixture, modality_shares(self.fusion.logits, blocks))
         spread = 1.96 * np.sqrt(_of_members(by_member) + self.fusion.variance(blocks, mixture))
+        patterns, groups = pattern_names(present, list(blocks)), self._groups(facts)
+        low, logit, high = (
+            self.recalibration.apply(each, patterns, groups) for each in (before - spread, before, before + spread)
+        )
+        terms = self.recalibration.terms(before, self.fusion.base, patterns, groups)
         return Predictions(
             logit=logit,
-            shares=np.einsum("nk,knm->nm", mixture, modality_shares(self.fusion.logits, blocks)),
-            # A member that does not count must not make a modality present.
-            present=np.asarray((present & (mixture.T > 0)[:, :, None]).any(axis=0)),
-            interval=expit(np.column_stack([logit - spread, logit + spread])),
+            shares=terms.shares(shares, present),
+            present=present,
+            interval=expit(np.column_stack([low, high])),
             mixture=mixture,
             seen=np.array([self.roster.fold(subject) is not None for subject in subject_ids], dtype=bool),
             distances={name: model.distances(payloads[name], mixture) for name, model in self.evidence.items()},
+            terms=terms,
+            sets=None if self.risk_sets is None else self.risk_sets.predict(np.asarray(expit(logit)), patterns),
         )
+
+    def _groups(self, facts: Sequence[Mapping[str, Any]]) -> list[Any] | None:
+        """Return the group of each sample, where the model is recalibrated by group."""
+        column = self.recalibration.column
+        return [each.get(column) for each in facts] if column and facts else None
 
     def _mixture(self, subject_ids: Sequence[str]) -> FloatArray:
         """Return how much each member counts (n, k)."""
@@ -156,20 +197,23 @@ class RiskModel:
         A modality whose payload can no longer be read (a film that vanished meanwhile) stays one line, and the reason
         goes to ``problems``.
         """
-        mixture = predictions.mixture[row]
+        terms, mixture = predictions.terms, predictions.mixture[row]
         blocks = self.blocks({name: [payloads[name][row]] for name in self.evidence})
         pulls = self.fusion.pulls(blocks)
+        offset = float(terms.offset[row]) / max(1, int(predictions.present[row].sum()))
         lines, shares = {}, {}
         for index, (name, model) in enumerate(self.evidence.items()):
             shares[name] = float(predictions.shares[row, index])
             if predictions.present[row, index]:
-                rest = shares[name] - pulls[name].own(blocks[name], mixture)
+                pull = pulls[name].times(float(terms.factor[row]))
+                rest = shares[name] - offset - pull.own(blocks[name], mixture)
                 try:
-                    lines[name] = model.attribute(payloads[name][row], mixture, pulls[name], rest)
+                    lines[name] = model.attribute(payloads[name][row], mixture, pull, rest)
+                    lines[name] += [FeatureShare(PATTERN, None, offset)] if offset else []
                 except PayloadRejected as error:
                     problems.append(error.problem)
                     lines[name] = [FeatureShare(UNOPENED, None, shares[name])]
-        return close_ledger(self.fusion.base, shares, lines, float(predictions.logit[row]))
+        return close_ledger(float(terms.base[row]), shares, lines, float(predictions.logit[row]))
 
     def findings(self, predictions: Predictions, row: int) -> list[str]:
         """Return codes of what a reader of one prediction should know."""
@@ -180,7 +224,8 @@ class RiskModel:
         codes += [
             f"out-of-domain-{name}" for name, distance in far.items() if distance is not None and distance.outside
         ]
-        return codes + ["seen-in-training"] * bool(predictions.seen[row])
+        undecided = None if predictions.sets is None else predictions.sets.codes()[row]
+        return codes + [undecided] * bool(undecided) + ["seen-in-training"] * bool(predictions.seen[row])
 
     def save(self, folder: Path) -> str:
         """Write the model folder: JSON and safetensors only. Return the model id."""
@@ -197,6 +242,8 @@ class RiskModel:
                 for name, model in self.evidence.items()
             },
             "fusion": self.fusion.state(),
+            "recalibration": self.recalibration.state(),
+            "risk_sets": None if self.risk_sets is None else self.risk_sets.state(),
             "roster": {"salt": self.roster.salt, "folds": dict(self.roster.folds)},
         }
         save_state(folder, _STATE, state)
@@ -246,7 +293,10 @@ def _restored(state: Any, card: Mapping[str, Any], build: Any) -> RiskModel:
         evidence[name] = EvidenceModel.restore(modalities[name], part["evidence"])
     roster = Roster(state["roster"]["salt"], state["roster"]["folds"])
     fusion = restore_fusion(state["fusion"])
-    return RiskModel(state["task"], state["positive"], evidence, fusion, roster, card, str(card["model_id"]))
+    recalibration = Recalibration.restore(state["recalibration"])
+    sets = None if state["risk_sets"] is None else RiskSets.restore(state["risk_sets"])
+    model_id = str(card["model_id"])
+    return RiskModel(state["task"], state["positive"], evidence, fusion, roster, card, model_id, recalibration, sets)
 
 
 def _check_parts(model: RiskModel) -> None:

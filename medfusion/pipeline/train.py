@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
-from medfusion import __version__
-from medfusion.cohort import Cohort, open_cohort, require_two_classes
-from medfusion.core.errors import Problem
+from medfusion.cohort import open_cohort, require_two_classes
+from medfusion.core.errors import Problem, UsageError
 from medfusion.core.folds import Patients
-from medfusion.core.protocols import FusionModel
+from medfusion.core.state import save_state
+from medfusion.core.types import BoolArray, FloatArray
 from medfusion.evaluation.evaluate import Evaluation
 from medfusion.fusion import new_fusion
+from medfusion.fusion.conformal import RiskSets
+from medfusion.fusion.offsets import pattern_names
+from medfusion.outputs.papers import write_papers
 from medfusion.pipeline.data import Settings, Track, build_modalities, read_payloads, silent
+from medfusion.pipeline.drift import FINGERPRINT, fingerprint_of
 from medfusion.pipeline.fit import check_fusion, cross_validated, fit_fusion, fit_modalities, patients_of
 from medfusion.pipeline.model import RiskModel, Roster, blocks_of
+from medfusion.pipeline.record import run_record
 
-_RECORDED = ("numpy", "pandas", "pyarrow", "pydicom", "scikit-learn", "scipy", "torch", "monai", "xgboost-cpu")
+COVERAGE = 0.9
+"""How often the set of outcomes that a risk leaves open holds what happens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ def train(
     settings: Settings | None = None,
     only: Sequence[str] = (),
     fusion: str = "late",
+    coverage: float = COVERAGE,
     cache: Path | None = None,
     seed: int = 0,
     track: Track = silent,
@@ -67,6 +72,8 @@ def train(
         Modalities to use; empty for all.
     fusion : {"late", "gated", "early", "joint"}
         How the modalities are put together.
+    coverage : float
+        How often the set of outcomes that a risk leaves open is to hold what happens.
     cache : Path, optional
         Where image embeddings are kept.
     seed : int
@@ -79,9 +86,12 @@ def train(
     DataError
         If the cohort cannot be read, or holds too few patients with and without the event.
     UsageError
-        If a task, modality or setting does not exist.
+        If a task, modality, setting or fusion does not exist, or a coverage is not between 0.5 and 1.
     """
-    settings, adding = settings or {}, new_fusion(fusion)
+    if not 0.5 < coverage < 1:
+        raise UsageError(f"--coverage is {coverage}; it has to be between 0.5 and 1, such as 0.9")
+    settings = {name: dict(each) for name, each in (settings or {}).items()}
+    adding = new_fusion(fusion)
     modalities = build_modalities(settings, cache, only)
     cohort = open_cohort(cohort_folder, list(modalities.values()), task)
     require_two_classes(cohort)
@@ -93,43 +103,32 @@ def train(
     blocks = blocks_of(evidence, payloads, embed=adding.uses_embeddings)
     fit_fusion(adding, blocks, patients, seed, track)
     results = cross_validated(blocks, patients, adding, seed, track)
-    card = _card(cohort, patients, settings, seed, results, adding)
+    risks: FloatArray = expit(adding.left_out(blocks, patients))
+    present = {name: ~np.isnan(block.left_out(patients.folds)) for name, block in blocks.items()}
+    parameters = {"settings": settings, "only": only, "fusion": fusion, "seed": seed, "folds": patients.n_folds}
+    card = run_record(
+        cohort,
+        cohort_folder,
+        modalities,
+        patients,
+        present,
+        parameters={**parameters, "coverage": coverage},
+        results=results,
+        chosen=adding.summary(list(evidence)),
+    )
+    sets = _risk_sets(risks, patients, present, coverage, seed)
     roster = Roster.of(list(patients.subject_ids), patients.folds)
-    model = RiskModel(cohort.task.name, cohort.task.positive, evidence, adding, roster, card)
+    model = RiskModel(cohort.task.name, cohort.task.positive, evidence, adding, roster, card, risk_sets=sets)
     model = replace(model, model_id=model.save(out))
+    save_state(out, FINGERPRINT, fingerprint_of(model, blocks, payloads, patients, risks).state())
+    write_papers(out, {**card, "model_id": model.model_id})
     return Training(model, results, cohort.problems)
 
 
-def _card(
-    cohort: Cohort,
-    patients: Patients,
-    settings: Settings,
-    seed: int,
-    results: Mapping[str, Evaluation],
-    fusion: FusionModel,
-) -> dict[str, Any]:
-    versions = {name: _version(name) for name in _RECORDED}
-    return {
-        "medfusion": __version__,
-        "python": platform.python_version(),
-        "versions": versions,
-        "cohort": cohort.name,
-        "task": cohort.task.name,
-        "positive": cohort.task.positive,
-        "samples": len(cohort),
-        "patients": len(np.unique(patients.subject_ids)),
-        "events": int(patients.events.sum()),
-        "folds": int(patients.folds.max()) + 1,
-        "seed": seed,
-        "settings": {name: dict(each) for name, each in settings.items()},
-        "fusion": fusion.kind,
-        "cross_validated": {name: result.as_dict() for name, result in results.items()},
-        "left_out": sum(problem.severity == "error" for problem in cohort.problems),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+def _risk_sets(
+    risks: FloatArray, patients: Patients, present: Mapping[str, BoolArray], coverage: float, seed: int
+) -> RiskSets:
+    """Keep what patients of the training looked like to members that had not seen them, by presence pattern."""
+    patterns = pattern_names(np.column_stack(list(present.values())), list(present))
+    subjects = patients.subject_ids.tolist()
+    return RiskSets.fit(risks, patients.events, subjects, patterns, coverage=coverage, seed=seed)

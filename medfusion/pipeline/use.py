@@ -49,7 +49,8 @@ class Opened:
     def predict(self, samples: Sequence[Sample], track: Track) -> tuple[Predictions, Payloads]:
         """Predict samples of the cohort."""
         payloads = read_payloads(self.cohort, self.model.modalities, samples, self.cohort.problems, track)
-        return self.model.predict([sample.subject_id for sample in samples], payloads), payloads
+        facts = [self.cohort.facts(sample) for sample in samples] if self.model.recalibration.column else ()
+        return self.model.predict([sample.subject_id for sample in samples], payloads, facts), payloads
 
 
 def open_for_use(model_folder: Path, cohort_folder: Path, cache: Path | None = None, task: str | None = None) -> Opened:
@@ -144,10 +145,11 @@ def score(
         risk=predictions.risk,
         interval=predictions.interval,
         logit=predictions.logit,
-        base_logit=model.fusion.base,
+        base_logit=predictions.terms.base,
         shares={name: predictions.shares[:, i] for i, name in enumerate(model.evidence)},
         present={name: predictions.present[:, i] for i, name in enumerate(model.evidence)},
         distances=predictions.distances,
+        risk_sets=[None] * len(samples) if predictions.sets is None else predictions.sets.words(),
         findings=[model.findings(predictions, row) for row in rows],
         model_id=model.model_id,
         seen_in_training=predictions.seen.tolist(),
@@ -197,6 +199,7 @@ def explain(opened: Opened, subject_id: str, at: datetime | None = None, track: 
         distances={name: each[0] for name, each in predictions.distances.items() if each[0] is not None},
         model_id=opened.model.model_id,
         seen_in_training=bool(predictions.seen[0]),
+        certainty="" if predictions.sets is None else predictions.sets.text(0),
     )
 
 
