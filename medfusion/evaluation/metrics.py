@@ -47,9 +47,10 @@ class Estimate:
         """Return the figure as a person writes it."""
         if self.value is None:
             return self.note
-        if self.low is None or self.high is None:
-            return f"{self.value:.{digits}f}"
-        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+        ends = [] if self.low is None or self.high is None else [self.low, self.high]
+        # Adding 0 keeps a rounded -0.0001 from being written as -0.000.
+        value, *interval = (f"{round(number, digits) + 0.0:.{digits}f}" for number in [self.value, *ends])
+        return f"{value} ({' to '.join(interval)})" if interval else value
 
 
 def check_risks(events: BoolArray, risks: FloatArray, subject_ids: Sequence[str]) -> None:

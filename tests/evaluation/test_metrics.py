@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
+from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
 from medfusion.evaluation.metrics import (
@@ -45,6 +46,14 @@ def test_the_calibration_error_of_a_hand_worked_example():
     # Two bins: risks .1 .2 with one event (gap .35), risks .6 .9 with two (gap .25).
     events, risks = np.array([True, True, False, True]), np.array([0.9, 0.2, 0.1, 0.6])
     assert calibration_error(events, risks, bins=2) == pytest.approx((0.35 + 0.25) / 2)
+
+
+def test_the_calibration_error_is_that_of_scikit_learns_quantile_bins():
+    rng = np.random.default_rng(0)
+    risks = rng.beta(1, 4, 500)
+    events = rng.random(500) < risks
+    observed, predicted = calibration_curve(events, risks, n_bins=10, strategy="quantile")
+    assert calibration_error(events, risks) == pytest.approx(np.abs(observed - predicted).mean())
 
 
 def test_bins_are_as_equal_as_can_be_and_hold_every_sample_once():
