@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -56,24 +57,38 @@ def fit_modalities(
     MedfusionWarning
         For each that is left out.
     """
-    rate = float(np.average(patients.events, weights=patients.weights))
-    base = float(np.log(rate / (1 - rate)))
-    fitted = {}
-    for name, modality in modalities.items():
-        if all(payload is None for payload in payloads[name]):
-            continue
-        with threadpool_limits(**_ONE_EACH):
-            advance = track(f"fit {name}", patients.n_folds)
-            found = crossfit(modality, payloads[name], patients, base, seed, advance)
-        if found is None:
-            said = f"{name} is left out: too few patients with and without the event have it"
-            warnings.warn(MedfusionWarning(said), stacklevel=3)
-        else:
-            fitted[name] = found
+    fitted = {
+        name: found
+        for name, modality in modalities.items()
+        if (found := fit_modality(modality, payloads[name], patients, seed, track)) is not None
+    }
     if not fitted:
         expected, remedy = "a modality that enough patients have", "add data, or label more patients"
         raise DataError([Problem("nothing-to-learn-from", "", "", "modalities", "none", expected, remedy)])
     return fitted
+
+
+def fit_modality(
+    modality: Modality, payloads: Sequence[Any | None], patients: Patients, seed: int, track: Track = silent
+) -> EvidenceModel | None:
+    """Cross-fit one modality.
+
+    Returns
+    -------
+    EvidenceModel or None
+        None if nobody has it, or, with a warning, if too few patients have it.
+    """
+    if all(payload is None for payload in payloads):
+        return None
+    rate = float(np.average(patients.events, weights=patients.weights))
+    base = float(np.log(rate / (1 - rate)))
+    with threadpool_limits(**_ONE_EACH):
+        advance = track(f"fit {modality.name}", patients.n_folds)
+        found = crossfit(modality, payloads, patients, base, seed, advance)
+    if found is None:
+        said = f"{modality.name} is left out: too few patients with and without the event have it"
+        warnings.warn(MedfusionWarning(said), stacklevel=2)
+    return found
 
 
 def fit_fusion(

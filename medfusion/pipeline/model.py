@@ -217,7 +217,9 @@ class RiskModel:
 
     def findings(self, predictions: Predictions, row: int) -> list[str]:
         """Return codes of what a reader of one prediction should know."""
-        codes = [f"no-{name}" for name, here in zip(self.evidence, predictions.present[row], strict=True) if not here]
+        codes: list[str] = [
+            f"no-{name}" for name, here in zip(self.evidence, predictions.present[row], strict=True) if not here
+        ]
         if not predictions.present[row].any():
             codes = ["no-data"]
         far = {name: each[row] for name, each in predictions.distances.items()}
@@ -225,7 +227,8 @@ class RiskModel:
             f"out-of-domain-{name}" for name, distance in far.items() if distance is not None and distance.outside
         ]
         undecided = None if predictions.sets is None else predictions.sets.codes()[row]
-        return codes + [undecided] * bool(undecided) + ["seen-in-training"] * bool(predictions.seen[row])
+        codes += [undecided] if undecided else []
+        return codes + ["seen-in-training"] * bool(predictions.seen[row])
 
     def save(self, folder: Path) -> str:
         """Write the model folder: JSON and safetensors only. Return the model id."""
