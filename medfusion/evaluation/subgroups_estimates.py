@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfusion.core.types import BoolArray, FloatArray
-from medfusion.evaluation.bootstrap import percentile_interval, shifted_interval
+from medfusion.evaluation.bootstrap import estimate, fewest_patients, percentile_interval
 from medfusion.evaluation.metrics import Estimate
-from medfusion.evaluation.rates import rate_estimate
+from medfusion.evaluation.rates import Counted, rate_estimate
 
 MIN_PATIENTS = 20
 """A group of fewer patients has no figures."""
@@ -99,18 +99,23 @@ class Members:
         return found
 
     def _estimate(self, name: str, value: float, draws: FloatArray) -> Estimate:
-        n_events = int(self.events.sum())
+        patients = self.patients.tolist()
         if _kind(name) == "fnr":
-            return rate_estimate(round(value * n_events), draws, self.patients[self.events].tolist())
-        if name == "observed_expected" and not MIN_EVENTS <= n_events <= len(self.events) - MIN_EVENTS:
-            # Where nearly none or nearly all have the event, resamples tell too little of the spread.
-            mean_risk = float(self.risks.mean())
-            rate = rate_estimate(n_events, draws * mean_risk, self.patients.tolist())
-            if rate.low is None or rate.high is None:
-                return Estimate(value, note="no interval")
-            return Estimate(value, rate.low / mean_risk, rate.high / mean_risk)
-        interval = shifted_interval(draws, value) if name == "ece" else percentile_interval(draws)
-        return Estimate(value, *interval) if interval else Estimate(value, note="no interval")
+            return rate_estimate(round(value * int(self.events.sum())), draws, self.patients[self.events].tolist())
+        if name == "observed_expected":
+            return self._observed_expected(value, draws)
+        return estimate(name, value, draws, len(set(patients)), fewest_patients(self.events, patients))
+
+    def _observed_expected(self, value: float, draws: FloatArray) -> Counted:
+        """Return the ratio; where nearly none or nearly all have the event, resamples tell too little of its spread."""
+        n_events, mean_risk = int(self.events.sum()), float(self.risks.mean())
+        rate = rate_estimate(n_events, draws * mean_risk, self.patients.tolist())
+        interval = percentile_interval(draws)
+        few = not MIN_EVENTS <= n_events <= len(self.events) - MIN_EVENTS
+        if few and rate.low is not None and rate.high is not None:
+            interval = rate.low / mean_risk, rate.high / mean_risk
+        low, high = interval or (None, None)
+        return Counted(value, low, high, hits=rate.hits, of=rate.of * mean_risk)
 
 
 def _kind(name: str) -> str:

@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
+from scipy.special import logit
 
 from medfusion.core.types import FloatArray
 from medfusion.evaluation.metrics import Estimate
-from medfusion.evaluation.subgroups_estimates import Group
+from medfusion.evaluation.rates import Counted
+from medfusion.evaluation.subgroups_estimates import MIN_EVENTS, Group
 
 OTHERS = "all others"
 LEVEL = 0.05
@@ -138,20 +140,32 @@ def find_gaps(groups: Sequence[Group], others: Mapping[tuple[str, str], Mapping[
 
 
 def p_value(figure: str, one: Estimate, other: Estimate) -> float:
-    """Return how often chance makes independent figures as different as these, from the spread of their intervals.
+    """Return how often chance makes independent figures as different as these.
 
-    Observed / expected is compared by its square root, which has the same spread however many events there are.
+    Of a few hits a standard error knows little, so that rates are compared by Fisher's exact test, and so is observed /
+    expected where few were observed (the share of all events that is this group's, against its share of those
+    expected). Else the spread is that of the intervals, on the scale where it depends the least on the value: log-odds
+    for an AUROC, the square root for observed / expected.
 
     Examples
     --------
-    >>> round(p_value("auroc", Estimate(0.8, 0.7, 0.9), Estimate(0.6586, 0.5586, 0.7586)), 3)
-    0.05
+    >>> round(p_value("auroc", Estimate(0.5, 0.4, 0.6), Estimate(0.6356, 0.5386, 0.7224)), 2)
+    0.06
+    >>> tea = Counted(0.75, hits=3, of=4), Counted(0.25, hits=1, of=4)
+    >>> round(p_value("fnr_at_0.2", *tea), 3)
+    0.486
     """
+    from scipy.stats import binomtest, fisher_exact, norm  # noqa: PLC0415 - slow to import
+
+    if isinstance(one, Counted) and isinstance(other, Counted):
+        if figure != "observed_expected":
+            table = [[round(each.hits), round(each.of) - round(each.hits)] for each in (one, other)]
+            return float(fisher_exact(table).pvalue)
+        if min(one.hits, other.hits) < MIN_EVENTS:
+            events = round(one.hits) + round(other.hits)
+            return float(binomtest(round(one.hits), events, one.of / (one.of + other.of)).pvalue) if events else 1.0
     (value, spread), (other_value, other_spread) = _placed(figure, one), _placed(figure, other)
-    noise = math.hypot(spread, other_spread)
-    if noise == 0.0:
-        return 1.0
-    return 2.0 * (1.0 - NormalDist().cdf(abs(value - other_value) / noise))
+    return float(2.0 * norm.sf(abs(value - other_value) / math.hypot(spread, other_spread)))
 
 
 def difference(one: Estimate, other: Estimate) -> Estimate:
@@ -216,5 +230,5 @@ def _numbers(estimate: Estimate) -> tuple[float, float, float]:
 def _placed(figure: str, estimate: Estimate) -> tuple[float, float]:
     """Return a figure on the scale it is compared on, and its standard error there."""
     numbers = np.array(_numbers(estimate))
-    value, low, high = np.sqrt(numbers) if figure == "observed_expected" else numbers
+    value, low, high = logit(numbers) if figure == "auroc" else np.sqrt(numbers)
     return float(value), float(high - low) / (2.0 * _Z)
