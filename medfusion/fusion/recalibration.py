@@ -124,7 +124,7 @@ class Recalibration:
         groups: Sequence[Any] | None = None,
         *,
         column: str = "",
-        kinds: Sequence[MapKind] = KINDS,
+        kinds: Sequence[str] = KINDS,
         seed: int = 0,
     ) -> Recalibration:
         """Fit on samples that the model has not seen, first the map, then the offsets.
@@ -249,7 +249,7 @@ class Recalibration:
         return cls(LogitMap(**state["map"]), patterns, state["column"], groups, state["losses"])
 
 
-def affordable_kinds(events: BoolArray, subject_ids: Any, kinds: Sequence[MapKind] = KINDS) -> tuple[MapKind, ...]:
+def affordable_kinds(events: BoolArray, subject_ids: Any, kinds: Sequence[str] = KINDS) -> tuple[MapKind, ...]:
     """Return the kinds of map that there are enough patients for, from the simplest on.
 
     Raises

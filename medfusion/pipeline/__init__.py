@@ -1,26 +1,38 @@
-"""Train, evaluate, score, explain: the only package that knows all stages."""
+"""Train, compare, evaluate, recalibrate, score, explain, watch: the only package that knows all stages."""
 
+from medfusion.pipeline.assess import Assessment, evaluate_model
 from medfusion.pipeline.check import validate
+from medfusion.pipeline.compare import compare
 from medfusion.pipeline.data import Settings, Track, build_modalities
 from medfusion.pipeline.demo import Demo, run_demo
+from medfusion.pipeline.drift import drift
 from medfusion.pipeline.model import Predictions, RiskModel, load_model
+from medfusion.pipeline.recalibrate import Recalibrated, recalibrate
+from medfusion.pipeline.reproduce import Reproduction, reproduce
 from medfusion.pipeline.train import Training, train
-from medfusion.pipeline.use import Opened, Scoring, evaluate_model, explain, open_for_use, score
+from medfusion.pipeline.use import Opened, Scoring, explain, open_for_use, score
 
 __all__ = [
+    "Assessment",
     "Demo",
     "Opened",
     "Predictions",
+    "Recalibrated",
+    "Reproduction",
     "RiskModel",
     "Scoring",
     "Settings",
     "Track",
     "Training",
     "build_modalities",
+    "compare",
+    "drift",
     "evaluate_model",
     "explain",
     "load_model",
     "open_for_use",
+    "recalibrate",
+    "reproduce",
     "run_demo",
     "score",
     "train",

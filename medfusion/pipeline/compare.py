@@ -69,6 +69,9 @@ class Run:
     ----------
     patients : Patients
         Samples, with the outer folds.
+    names : tuple of str, length M
+        Modalities.
+    task : str
     risks : mapping from contender to array (n,)
     withheld : mapping from (modality, rate) to (mapping from contender to array (n,))
         Risks of the same samples with data taken away at random.
@@ -79,6 +82,7 @@ class Run:
 
     patients: Patients
     names: tuple[str, ...]
+    task: str = ""
     risks: dict[str, FloatArray] = field(default_factory=dict)
     withheld: dict[tuple[str, float], dict[str, FloatArray]] = field(default_factory=dict)
     present: BoolArray = field(default_factory=lambda: np.empty((0, 0), dtype=bool))
@@ -169,6 +173,7 @@ def compare(
     payloads = read_payloads(cohort, modalities, cohort.samples, cohort.problems, track)
     here = {name: modalities[name] for name, each in payloads.items() if any(payload is not None for payload in each)}
     run = nested(here, payloads, outer_folds(cohort, folds, seed), seed, rivals or {}, track)
+    run.task = cohort.task.name
     result = judged(run, thresholds, seed, tuple(rivals or ()))
     if out is not None:
         _write(out, cohort, result, run, cohort_folder)

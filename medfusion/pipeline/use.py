@@ -1,24 +1,19 @@
-"""Using a trained model on a cohort: evaluate, score, explain."""
+"""Using a trained model on a cohort: score, explain."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medfusion.cohort import Cohort, open_cohort
 from medfusion.core.errors import DataError, Problem, UsageError
 from medfusion.core.folder import CohortFolder
 from medfusion.core.types import Sample
-from medfusion.evaluation.evaluate import Evaluation, evaluate
-from medfusion.outputs import files, tables
-from medfusion.outputs.ledger import RESEARCH_USE, RiskReport
-from medfusion.outputs.report import write_report
+from medfusion.outputs import tables
+from medfusion.outputs.ledger import RiskReport
 from medfusion.pipeline.data import Track, build_modalities, read_payloads, silent
 from medfusion.pipeline.model import Payloads, Predictions, RiskModel, load_model
 
@@ -65,63 +60,19 @@ def open_for_use(model_folder: Path, cohort_folder: Path, cache: Path | None = N
     return Opened(model, open_cohort(cohort_folder, list(model.modalities.values()), task))
 
 
-def evaluate_model(
-    model_folder: Path,
-    cohort_folder: Path,
-    out: Path,
-    *,
-    task: str | None = None,
-    cache: Path | None = None,
-    seed: int = 0,
-    track: Track = silent,
-) -> Evaluation:
-    """Evaluate a model on the labelled samples of a cohort; write metrics.json and report.html.
-
-    Patients of the training cohort are judged by the member that has not seen them.
+def labelled(cohort: Cohort) -> list[Sample]:
+    """Return the samples of which the outcome is known.
 
     Raises
     ------
     DataError
-        If no sample has a label.
+        If there is none.
     """
-    opened = open_for_use(model_folder, cohort_folder, cache, task)
-    samples = [sample for sample in opened.cohort.samples if sample.event is not None]
+    samples = [sample for sample in cohort.samples if sample.event is not None]
     if not samples:
         expected, remedy = "labelled samples", "fill in boolean_value, or use medfusion score"
-        raise DataError(
-            [Problem("no-labels", opened.cohort.task.labels, "", "boolean_value", "empty", expected, remedy)]
-        )
-    predictions, _ = opened.predict(samples, track)
-    events = np.array([bool(sample.event) for sample in samples])
-    subjects = [sample.subject_id for sample in samples]
-    result = evaluate(events, predictions.risk, subjects, predictions.present, list(opened.model.evidence), seed)
-    _write_evaluation(out, opened, result, predictions)
-    return result
-
-
-def _write_evaluation(out: Path, opened: Opened, result: Evaluation, predictions: Predictions) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    seen, model = int(predictions.seen.sum()), opened.model
-    numbers = {"model_id": model.model_id, "task": model.task, "seen_in_training": seen, **result.as_dict()}
-    files.write_text(out / "metrics.json", json.dumps(numbers, indent=1, allow_nan=False) + "\n")
-    basis = {
-        "Model": model.model_id,
-        "Task": f"{model.task}: {model.positive}",
-        "Cohort": opened.cohort.name,
-        "Samples": result.n,
-        "Patients": result.n_subjects,
-        "Events": result.n_events,
-        "Modalities": ", ".join(model.evidence),
-        "Samples of patients from training": f"{seen}, each judged by the member that has not seen the patient",
-        "Intervals": result.intervals,
-    }
-    notes = [RESEARCH_USE]
-    if seen:
-        notes.append(
-            "For patients from training the heads are out of fold, but the few weights of the fusion are not. "
-            "New patients give the better estimate."
-        )
-    write_report(out / "report.html", f"Evaluation of {model.task}", result.frame(), result.panels, basis, notes)
+        raise DataError([Problem("no-labels", cohort.task.labels, "", "boolean_value", "empty", expected, remedy)])
+    return samples
 
 
 def score(

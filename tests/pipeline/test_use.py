@@ -30,7 +30,7 @@ def everybody(opened):
 def evaluated(trained, synthetic, cache, tmp_path_factory):
     """Return the evaluation on the training cohort, and its folder."""
     out = tmp_path_factory.mktemp("evaluation")
-    return evaluate_model(trained.folder, synthetic.folder, out, cache=cache), out
+    return evaluate_model(trained.folder, synthetic.folder, out, cache=cache).evaluation, out
 
 
 def by_hand(opened, payloads, members_of):
@@ -261,6 +261,7 @@ def test_an_evaluation_without_labels_is_refused(tmp_path):
 def test_an_evaluation_of_patients_with_one_outcome_says_what_it_cannot_tell(tmp_path):
     train(small(tmp_path / "cohort"), tmp_path / "model")
     result = evaluate_model(tmp_path / "model", small(tmp_path / "new", labels=lambda number: True), tmp_path / "out")
+    result = result.evaluation
     assert result.estimates["auroc"].value is None
     assert "all samples have the event" in result.estimates["auroc"].note
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["auroc"]["value"] is None
