@@ -25,7 +25,7 @@ from medfusion.fusion.conformal import RiskSets, Sets
 from medfusion.fusion.offsets import pattern_names
 from medfusion.fusion.recalibration import Recalibration, Terms
 
-FORMAT = 1
+FORMAT = 2
 _STATE, _CARD = "state", "card.json"
 UNOPENED = "(could not be read again)"
 """The only line of a modality whose payload vanished between prediction and explanation."""
@@ -250,7 +250,7 @@ class RiskModel:
             "roster": {"salt": self.roster.salt, "folds": dict(self.roster.folds)},
         }
         save_state(folder, _STATE, state)
-        card = {"format": FORMAT, "model_id": _digest(folder), **self.card}
+        card = {**self.card, "format": FORMAT, "model_id": _digest(folder)}
         (folder / _CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return str(card["model_id"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from medfusion.outputs.ledger import RESEARCH_USE
 from medfusion.outputs.papers import write_papers
 from medfusion.outputs.report import write_report
 from medfusion.pipeline.data import Track, silent
+from medfusion.pipeline.drift import FINGERPRINT
 from medfusion.pipeline.fit import divided
 from medfusion.pipeline.use import Opened, labelled, open_for_use
 
@@ -157,6 +159,8 @@ def recalibrate(
     card = {**model.card, "recalibrated": {**said, "map": found.text()}}
     changed = replace(model, recalibration=found, risk_sets=sets, card=card)
     model_id = changed.save(out)
+    for suffix in (".json", ".safetensors"):
+        shutil.copyfile((model_folder / FINGERPRINT).with_suffix(suffix), (out / FINGERPRINT).with_suffix(suffix))
     write_papers(out, {**card, "model_id": model_id})
     result = Recalibrated(found, sides[0], sides[1], mitigation, model_id)
     _write(out, opened, result, said)
