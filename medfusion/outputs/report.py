@@ -46,6 +46,7 @@ def write_report(
     panels: Sequence[Panel],
     basis: Mapping[str, object],
     notes: Sequence[str] = (),
+    lead: Sequence[str] = (),
 ) -> None:
     """Write a report as one HTML file that needs no other.
 
@@ -61,6 +62,8 @@ def write_report(
         What the numbers rest on, such as ``{"Patients": 236, "Predictions": "out of fold"}``.
     notes : sequence of str
         What a reader has to know besides.
+    lead : sequence of str
+        Sentences with the answer, the first of them large, before any figure.
     """
     cards = headline.to_dict(orient="records")
     values = {
@@ -70,6 +73,7 @@ def write_report(
         "panels": [_panel(panel) for panel in panels],
         "basis": basis,
         "notes": notes,
+        "lead": lead,
     }
     write_text(path, render("report.html", values))
 

@@ -30,7 +30,6 @@ from medfusion.evaluation.recommend import Cost
 from medfusion.evidence import EvidenceModel
 from medfusion.fusion import KINDS, new_fusion
 from medfusion.outputs import files
-from medfusion.outputs.ledger import RESEARCH_USE
 from medfusion.outputs.report import write_report
 from medfusion.pipeline.data import Settings, Track, build_modalities, read_payloads, silent
 from medfusion.pipeline.fit import FOLDS, divided, fit_fusion, fit_modality
@@ -356,8 +355,14 @@ def _write(out: Path, cohort: Cohort, result: Comparison, run: Run, cohort_folde
         "Intervals": result.intervals,
         "To train it": train_command(result, cohort_folder, cohort.task.name),
     }
-    notes = [found.verdict, found.reason, RESEARCH_USE]
-    write_report(out / "report.html", f"Comparison for {cohort.task.name}", result.frame(), result.panels, basis, notes)
+    write_report(
+        out / "report.html",
+        f"Comparison for {cohort.task.name}",
+        result.frame(),
+        result.panels,
+        basis,
+        lead=found.sentences,
+    )
 
 
 def train_command(result: Comparison, cohort_folder: Path | str, task: str) -> str:

@@ -21,7 +21,6 @@ from medfusion.fusion.conformal import RiskSets
 from medfusion.fusion.maps import KINDS
 from medfusion.fusion.offsets import pattern_names
 from medfusion.fusion.recalibration import Recalibration
-from medfusion.outputs.ledger import RESEARCH_USE
 from medfusion.outputs.papers import write_papers
 from medfusion.outputs.report import write_report
 from medfusion.pipeline.data import Track, silent
@@ -200,11 +199,10 @@ def _write(out: Path, opened: Opened, result: Recalibrated, said: dict[str, Any]
         "Cohort": said["cohort"],
         "Samples": said["samples"],
         "Events": said["events"],
-        "Found": result.recalibration.text(),
         "Validation": "figures after recalibration are of patients that it was not fitted on",
     }
     panels: list[Any] = [result.before.panels[0], result.after.panels[0]]
     panels += [] if result.mitigation is None else [result.mitigation]
-    notes = ["The first calibration figure is before recalibration, the second after it.", RESEARCH_USE]
+    notes = ["The first calibration figure is before recalibration, the second after it."]
     title = f"Recalibration of {opened.model.task}"
-    write_report(out / REPORT, title, result.after.frame(), panels, basis, notes)
+    write_report(out / REPORT, title, result.after.frame(), panels, basis, notes, [result.recalibration.text()])
