@@ -106,4 +106,4 @@ def rate_estimate(hits: int, draws: FloatArray, patients: Sequence[str]) -> Coun
         return Counted(None, note="nobody to count")
     value = hits / len(patients)
     number = independent_number(value, draws, patients)
-    return Counted(value, *wilson(value, number), hits=value * number, of=number)
+    return Counted(value, *wilson(value, number), hits=hits * number / len(patients), of=number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +18,6 @@ from medfusion.evaluation.metrics import (
     calibration_error,
     chance_calibration_error,
     check_risks,
-    ranking,
     recalibration,
 )
 from medfusion.evaluation.subgroups_columns import Grouping, group_columns
@@ -213,24 +212,25 @@ def _points(one: Grouping, events: BoolArray, risks: FloatArray, thresholds: Seq
     def missed(happened: BoolArray, risk: FloatArray, threshold: float) -> float:
         return float(false_negative_rate(happened, risk >= threshold, pos_label=True)) if happened.any() else np.nan
 
-    metrics = {
+    metrics: dict[str, Callable[[BoolArray, FloatArray], float]] = {
         "auroc": _auroc,
         "observed_expected": _observed_expected,
         "intercept": _intercept,
         "ece": calibration_error,
         **{missed_name(value): partial(missed, threshold=value) for value in thresholds},
     }
+    if len(one.names) == 1:
+        return [{name: metric(events, risks) for name, metric in metrics.items()}]
     names = np.array(one.names, dtype=object)
-    frame = MetricFrame(
-        metrics=metrics, y_true=events, y_pred=risks, sensitive_features={one.column or EVERYBODY: names[one.codes]}
-    )
+    frame = MetricFrame(metrics=metrics, y_true=events, y_pred=risks, sensitive_features={one.column: names[one.codes]})
     by_group = frame.by_group.astype(float)
     return [by_group.loc[name].to_dict() for name in one.names]
 
 
 def _auroc(events: BoolArray, risks: FloatArray) -> float:
-    found = ranking(events, risks)["auroc"]
-    return np.nan if found is None else found
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415 - slow to import
+
+    return float(roc_auc_score(events, risks)) if 0 < events.sum() < len(events) else np.nan
 
 
 def _observed_expected(events: BoolArray, risks: FloatArray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfusion.core.types import BoolArray, FloatArray
-from medfusion.evaluation.bootstrap import estimate, fewest_patients, percentile_interval
+from medfusion.evaluation.bootstrap import difference_interval, estimate, fewest_patients
 from medfusion.evaluation.metrics import Estimate
 from medfusion.evaluation.rates import Counted, rate_estimate
 
@@ -107,14 +108,17 @@ class Members:
         return estimate(name, value, draws, len(set(patients)), fewest_patients(self.events, patients))
 
     def _observed_expected(self, value: float, draws: FloatArray) -> Counted:
-        """Return the ratio; where nearly none or nearly all have the event, resamples tell too little of its spread."""
+        """Return the ratio, with an interval on the scale of its square root, where its spread is about the same.
+
+        Where nearly none or nearly all have the event, resamples tell too little of the spread: there the interval is
+        that of the rate of events.
+        """
         n_events, mean_risk = int(self.events.sum()), float(self.risks.mean())
         rate = rate_estimate(n_events, draws * mean_risk, self.patients.tolist())
-        interval = percentile_interval(draws)
-        few = not MIN_EVENTS <= n_events <= len(self.events) - MIN_EVENTS
-        if few and rate.low is not None and rate.high is not None:
-            interval = rate.low / mean_risk, rate.high / mean_risk
-        low, high = interval or (None, None)
+        low, high = (None if end is None else end / mean_risk for end in (rate.low, rate.high))
+        if MIN_EVENTS <= n_events <= len(self.events) - MIN_EVENTS:
+            low, high = difference_interval(np.sqrt(draws), math.sqrt(value)) or (None, None)
+            low, high = (None if end is None else max(0.0, end) ** 2 for end in (low, high))
         return Counted(value, low, high, hits=rate.hits, of=rate.of * mean_risk)
 
 
