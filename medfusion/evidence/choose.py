@@ -18,6 +18,8 @@ from medfusion.evidence.calibration import Platt
 from medfusion.evidence.heads import Head, HeadShares, Rows
 
 INNER_FOLDS = 5
+_MANY, _FEWER_FOLDS = 1000, 3
+"""From so many rows on, the training parts of three folds are large enough to choose by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +126,9 @@ def fit_heads(candidates: Sequence[Candidate], seed: int) -> dict[int, Part]:
 
 
 def inner_folds(rows: Rows) -> int:
-    """Return how many folds the patients of the rarer class allow, 5 at most."""
+    """Return how many folds the patients of the rarer class allow, 5 at most, or 3 where there are many rows."""
     patients = [len(np.unique(rows.subject_ids[rows.events == outcome])) for outcome in (False, True)]
-    return min(INNER_FOLDS, *patients)
+    return min(_FEWER_FOLDS if len(rows.events) >= _MANY else INNER_FOLDS, *patients)
 
 
 def _sets(n: int) -> Iterator[tuple[int, ...]]:

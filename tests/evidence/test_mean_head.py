@@ -93,3 +93,7 @@ def test_the_inner_folds_are_as_many_as_the_patients_of_the_rarer_outcome_and_fi
     data = Rows(np.zeros((8, 1)), events, np.ones(8), np.array(list("aabcdefg")), same_unit=False)
     assert inner_folds(data) == 1
     assert inner_folds(rows(steep)) == 5
+
+
+def test_of_many_rows_three_inner_folds_are_enough():
+    assert (inner_folds(rows(steep, 999)), inner_folds(rows(steep, 1000))) == (5, 3)

@@ -1,11 +1,15 @@
-"""From payloads to an embedding: a column per code and statistic, and per fact or level of a fact."""
+"""From payloads to an embedding: a column per code and statistic, and per fact or level of a fact.
+
+There are two encoders. `EhrEncoder` says where each series stands, in its own units. `CourseEncoder` also says how it
+came there, and in ranks; it has many more columns, which small cohorts have nothing to gain from.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -14,7 +18,9 @@ from medfusion.core.state import State
 from medfusion.core.types import Attribution, BoolArray, Embedding, FeatureShare, FloatArray
 from medfusion.modalities.ehr.facts import NO_FACTS, FactColumns, level_of
 from medfusion.modalities.ehr.payload import EhrPayload
+from medfusion.modalities.ehr.scores import NormalScores
 from medfusion.modalities.ehr.series import SeriesColumns
+from medfusion.modalities.ehr.summary import PLAIN, STATISTICS
 
 MIN_RECORDS = 5
 """How many training records have to know a code, a number or a level for it to become a feature."""
@@ -40,6 +46,8 @@ class EhrEncoder:
     """
 
     heads: ClassVar[tuple[HeadKind, ...]] = ("linear", "trees")
+    kind: ClassVar[str] = "summary"
+    statistics: ClassVar[tuple[str, ...]] = PLAIN
 
     def __init__(self) -> None:
         self._use(SeriesColumns.none(), FactColumns.none(), np.empty((2, 0)))
@@ -47,7 +55,7 @@ class EhrEncoder:
     def fit(self, payloads: Sequence[Any | None], events: BoolArray) -> None:
         """Choose columns; ``events`` are not used."""
         there = [payload for payload in payloads if payload is not None]
-        series = SeriesColumns.known_in(there, MIN_RECORDS)
+        series = SeriesColumns.known_in(there, MIN_RECORDS, self.statistics)
         facts = FactColumns.known_in([payload.facts for payload in there], MIN_RECORDS)
         values = _matrix(there, series, facts)
         split = len(series.names)
@@ -76,10 +84,15 @@ class EhrEncoder:
 
     def state(self) -> State:
         """Return the columns and the range of each."""
-        return {"series": self._series.state(), "facts": self._facts.state(), "range": self._range}
+        return {
+            "kind": self.kind,
+            "series": self._series.state(),
+            "facts": self._facts.state(),
+            "range": self._range,
+        }
 
     @classmethod
-    def restore(cls, state: State) -> EhrEncoder:
+    def restore(cls, state: State) -> Self:
         """Return the encoder that `state` described."""
         encoder = cls()
         encoder._use(SeriesColumns.restore(state["series"]), FactColumns.restore(state["facts"]), state["range"])
@@ -88,6 +101,43 @@ class EhrEncoder:
     def _use(self, series: SeriesColumns, facts: FactColumns, span: FloatArray) -> None:
         self._series, self._facts, self._range = series, facts, span
         self.feature_names = series.names + facts.names
+
+
+class CourseEncoder(EhrEncoder):
+    """Lays out how each series ran, too, and turns every column into normal scores.
+
+    Means over windows of hours, averages that fade with time, percentiles and sums are columns beside those of
+    `EhrEncoder`. Values become normal scores (see `scores.NormalScores`) of the training records, so that a linear head
+    is not led by the one bilirubin of 40; trees do not mind. The ledger shows what was observed.
+    """
+
+    kind: ClassVar[str] = "course"
+    statistics: ClassVar[tuple[str, ...]] = STATISTICS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._scores = NormalScores.none()
+
+    def fit(self, payloads: Sequence[Any | None], events: BoolArray) -> None:
+        """Choose columns, and learn how their values are distributed; ``events`` are not used."""
+        super().fit(payloads, events)
+        self._scores = NormalScores.fit(super().encode(payloads).values)
+
+    def encode(self, payloads: Sequence[Any | None]) -> Embedding:
+        """Return one row of scores per payload, float32."""
+        plain = super().encode(payloads)
+        return Embedding(self._scores.apply(plain.values), plain.present, plain.feature_names)
+
+    def state(self) -> State:
+        """Return the scores, too."""
+        return {**super().state(), "scores": self._scores.state()}
+
+    @classmethod
+    def restore(cls, state: State) -> Self:
+        """Return the encoder that `state` described."""
+        encoder = super().restore(state)
+        encoder._scores = NormalScores.restore(state["scores"])
+        return encoder
 
 
 def _matrix(payloads: Sequence[EhrPayload | None], series: SeriesColumns, facts: FactColumns) -> FloatArray:

@@ -15,7 +15,7 @@ from medfusion.core.schema import TableSchema
 from medfusion.core.state import State
 from medfusion.core.types import FeatureShare, Records
 from medfusion.core.views import View
-from medfusion.modalities.ehr.encoder import EhrEncoder
+from medfusion.modalities.ehr.encoder import CourseEncoder, EhrEncoder
 from medfusion.modalities.ehr.example import example_payload
 from medfusion.modalities.ehr.harmonise import declared_units, with_one_unit
 from medfusion.modalities.ehr.payload import EhrPayload, read_payloads
@@ -25,6 +25,8 @@ from medfusion.modalities.ehr.view import view_of
 
 _AT_ONCE = 4096
 """Records read at once: enough for vectorised work, few enough for little memory."""
+_ENOUGH_FOR_COURSES = 1000
+"""Training records from which on a thousand columns about a few dozen codes can be told apart."""
 
 
 class EhrModality:
@@ -79,9 +81,14 @@ class EhrModality:
         """Return an unfitted encoder."""
         return EhrEncoder()
 
+    def encoders(self, records: int) -> list[EhrEncoder]:
+        """Return the encoder of summaries, and from 1,000 records on that of courses beside it."""
+        return [EhrEncoder(), CourseEncoder()] if records >= _ENOUGH_FOR_COURSES else [EhrEncoder()]
+
     def restore(self, state: State) -> EhrEncoder:
         """Return an encoder as it was."""
-        return EhrEncoder.restore(state)
+        kind = CourseEncoder if state["kind"] == CourseEncoder.kind else EhrEncoder
+        return kind.restore(state)
 
     def fingerprints(self, payload: Any) -> list[str]:
         """Return nothing: equal values in two patients are no copy."""

@@ -46,7 +46,7 @@ class EhrPayload:
     vocabulary : Vocabulary
     codes : array (k,), int
         Positions in the vocabulary of the codes that were recorded.
-    summaries : array (k, 11), float64
+    summaries : array (k, statistics), float64
         One row per recorded code, columns as in `summary.STATISTICS`.
     event_codes : array (n,), int
         Position in the vocabulary, per event, sorted by time.

@@ -14,7 +14,7 @@ from medfusion.core.errors import MedfusionWarning
 from medfusion.core.state import State
 from medfusion.core.types import BoolArray, FloatArray
 from medfusion.modalities.ehr.payload import EhrPayload, Vocabulary
-from medfusion.modalities.ehr.summary import IN_UNIT, PER_HOUR, STATISTICS
+from medfusion.modalities.ehr.summary import DIFFERENCES, IN_UNIT, PER_HOUR, STATISTICS, SUM, SUMMED
 from medfusion.modalities.ehr.units import conversion
 
 _COUNT = STATISTICS.index("count")
@@ -43,8 +43,8 @@ class SeriesColumns:
         return cls([], [], np.empty((0, len(STATISTICS)), dtype=np.int64))
 
     @classmethod
-    def known_in(cls, payloads: Sequence[EhrPayload], least: int) -> SeriesColumns:
-        """Choose the codes that at least ``least`` of the payloads have, with all statistics."""
+    def known_in(cls, payloads: Sequence[EhrPayload], least: int, statistics: Sequence[str]) -> SeriesColumns:
+        """Choose the codes that at least ``least`` of the payloads have, with some statistics."""
         seen: Counter[str] = Counter()
         units: dict[str, str] = {}
         for vocabulary, mine in _by_vocabulary(payloads).items():
@@ -52,7 +52,9 @@ class SeriesColumns:
             seen.update(dict(zip(vocabulary.codes, counts.tolist(), strict=True)))
             units.update({c: unit for c, unit in zip(vocabulary.codes, vocabulary.units, strict=True) if unit})
         codes = sorted(code for code, n in seen.items() if n >= least)
-        places = np.arange(len(codes) * len(STATISTICS)).reshape(len(codes), len(STATISTICS))
+        wanted = np.isin(STATISTICS, statistics)
+        places = np.full((len(codes), len(STATISTICS)), _NOWHERE)
+        places[:, wanted] = np.arange(len(codes) * wanted.sum()).reshape(len(codes), wanted.sum())
         return cls(codes, [units.get(code, "") for code in codes], places)
 
     @property
@@ -99,7 +101,8 @@ class SeriesColumns:
             factor = np.concatenate([match.factor[codes] for match, codes in pairs])[:, None]
             offset = np.concatenate([match.offset[codes] for match, codes in pairs])[:, None]
             summaries[:, IN_UNIT] = summaries[:, IN_UNIT] * factor + offset
-            summaries[:, PER_HOUR] *= factor
+            summaries[:, PER_HOUR + DIFFERENCES] *= factor
+            summaries[:, [SUM]] = summaries[:, [SUM]] * factor + summaries[:, [SUMMED]] * offset
         code = np.concatenate([match.code[codes] for match, codes in pairs])
         row = np.repeat(rows, [len(codes) for _, codes in pairs])
         places = np.vstack([self.places, np.full((1, len(STATISTICS)), _NOWHERE)])

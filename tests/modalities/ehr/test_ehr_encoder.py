@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from medfusion.core.errors import MedfusionWarning
 from medfusion.core.state import load_state, save_state
 from medfusion.core.types import Attribution
-from medfusion.modalities.ehr.summary import STATISTICS
+from medfusion.modalities.ehr.summary import PLAIN
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def column(embedding, name):
 def test_features_are_codes_with_statistics_numbers_and_levels(encoder, ward):
     embedding = encoder.encode(ward)
     names = list(embedding.feature_names)
-    assert [name for name in names if name.startswith("lactate ")] == [f"lactate {name}" for name in STATISTICS]
+    assert [name for name in names if name.startswith("lactate ")] == [f"lactate {name}" for name in PLAIN]
     assert [name for name in names if name.startswith("I10 ")] == ["I10 count", "I10 hours_since_last"]
     assert names[-3:] == ["age_years", "sex=F", "sex=M"]
     assert embedding.values.dtype == np.float32
@@ -70,7 +70,7 @@ def test_no_column_is_entirely_missing_or_constant_in_training(encoder, ward):
 def test_missing_stays_nan_and_only_the_count_of_what_was_not_recorded_is_zero(encoder, ward):
     embedding = encoder.encode(ward)
     without = np.arange(20) % 2 == 0
-    for name in STATISTICS:
+    for name in PLAIN:
         values = column(embedding, f"lactate {name}")[without]
         assert (values == 0).all() if name == "count" else np.isnan(values).all()
 

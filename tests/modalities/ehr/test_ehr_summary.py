@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medfusion.modalities.ehr.summary import STATISTICS, summarise
+from medfusion.modalities.ehr.summary import COURSE, STATISTICS, summarise
 
 
 def table(groups, hours, values):
@@ -36,6 +36,39 @@ def test_the_last_day_is_summarised_by_itself():
     before = table([0], [24.1], [9.0]).iloc[0]
     assert before[["min_24h", "max_24h", "mean_24h"]].isna().all()
     assert before["mean"] == 9.0
+
+
+def test_the_course_of_a_short_series_is_what_one_computes_by_hand():
+    # 2 at 30 h before, 5 at 10 h before, 3 at 4 h before.
+    one = table([0, 0, 0], [30.0, 10.0, 4.0], [2.0, 5.0, 3.0]).iloc[0]
+    assert one[["mean_0_12h", "min_0_12h", "max_0_12h", "count_12h"]].tolist() == [4.0, 3.0, 5.0, 2.0]
+    assert one[["mean_24_36h"]].tolist() == [2.0]
+    assert one[["mean_12_24h", "min_12_24h", "max_12_24h", "mean_36_48h", "mean_48_96h"]].isna().all()
+    assert one[["sum_24h", "count_24h"]].tolist() == [8.0, 2.0]
+    # The latest value counts 1, the others exp(-6 / 6) and exp(-26 / 6).
+    weights = np.exp([-26 / 6, -1.0, 0.0])
+    assert one["recent_6h"] == pytest.approx(weights @ [2, 5, 3] / weights.sum())
+    # 2 stood for 20 h, 5 for 6 h, 3 for the last 4.
+    assert one["mean_in_time"] == pytest.approx((20 * 2 + 6 * 5 + 4 * 3) / 30, abs=1e-3)
+    assert one[["tenth", "ninetieth"]].tolist() == [2.0, 5.0]
+    assert one["spread"] == pytest.approx(np.std([2, 5, 3]))
+
+
+def test_a_window_holds_its_near_end_and_not_its_far_one():
+    one = table([0, 0, 0], [0.0, 12.0, 24.0], [1.0, 2.0, 3.0]).iloc[0]
+    assert one[["mean_0_12h", "mean_12_24h", "mean_24_36h"]].tolist() == [1.0, 2.0, 3.0]
+
+
+def test_where_nothing_has_a_value_in_time_counts_are_zero_and_all_else_is_missing():
+    one = table([0], [3.0], [np.nan]).iloc[0]
+    assert one[["count_12h", "count_24h"]].tolist() == [0.0, 0.0]
+    assert one[list(COURSE)].drop(["count_12h", "count_24h"]).isna().all()
+
+
+def test_a_record_of_years_has_recent_values_too():
+    one = table([0, 0], [90_000.0, 80_000.0], [1.0, 4.0]).iloc[0]
+    assert one["recent_24h"] == pytest.approx(4.0)
+    assert one["mean_in_time"] == pytest.approx((1 * 10_000 + 4 * 80_000) / 90_000, abs=1e-3)
 
 
 def test_a_single_value_has_no_slope():
@@ -99,6 +132,11 @@ def test_statistics_agree_with_pandas_and_polyfit(rows):
             "min_24h": valued.loc[valued["hours"] <= 24, "value"].min(),
             "max_24h": valued.loc[valued["hours"] <= 24, "value"].max(),
             "mean_24h": valued.loc[valued["hours"] <= 24, "value"].mean(),
+            "mean_0_12h": valued.loc[valued["hours"] < 12, "value"].mean(),
+            "max_12_24h": valued.loc[valued["hours"].between(12, 24, inclusive="left"), "value"].max(),
+            "sum_24h": valued.loc[valued["hours"] <= 24, "value"].sum(min_count=1),
+            "count_24h": (valued["hours"] <= 24).sum(),
+            "spread": valued["value"].std(ddof=0) if len(valued) > 1 else np.nan,
             "slope": np.polyfit(-valued["hours"], valued["value"], 1)[0] if len(by_time) > 1 else np.nan,
         }
         for name, number in expected.items():
