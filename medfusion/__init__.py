@@ -5,7 +5,7 @@ into a risk; and the same sum, opened up, is the explanation. Data flows one way
 
     cohort folder --read--> Cohort(samples) --as-of firewall--> Records --Modality.read--> payloads
         payloads --Encoder--> Embedding --head--> evidence (log-odds against the base rate), cross-fitted by patient
-        evidence --LateFusion--> calibrated logit and interval --> Explanation (the ledger) --> RiskReport
+        evidence --FusionModel--> calibrated logit and interval --> Explanation (the ledger) --> RiskReport
         RiskReport --> Parquet, HTML, JSON
 
 A stage imports `medfusion.core` and libraries, never another stage; only `medfusion.pipeline` knows them all.
