@@ -35,10 +35,11 @@ def predictions(**changes):
         "risk": expit(logit),
         "interval": np.array([[0.1, 0.6], [np.nan, np.nan]]),
         "logit": logit,
-        "base_logit": -1.0,
+        "base_logit": np.array([-1.0, -1.0]),
         "shares": shares,
         "present": {"ehr": np.array([True, False]), "notes": np.array([True, True])},
         "distances": {"ehr": [None, None], "notes": [Distance(1.5, 80.0, False), None]},
+        "risk_sets": ["no event", None],
         "findings": [["out-of-range", "few-notes"], []],
         "model_id": "m1",
         "seen_in_training": [True, None],
@@ -67,6 +68,7 @@ def test_predictions_read_back_match_their_schema_and_add_up(tmp_path):
     assert first["risk"] == pytest.approx(1 / (1 + math.exp(0.75)))
     assert (first["risk_low"], first["risk_high"], second["risk_low"]) == (0.1, 0.6, None)
     assert (first["findings"], second["findings"]) == ("out-of-range,few-notes", None)
+    assert (first["risk_set"], second["risk_set"]) == ("no event", None)
     assert (first["distance_notes"], first["percentile_notes"]) == (1.5, 80.0)
     assert (first["distance_ehr"], second["percentile_notes"]) == (None, None)
     assert (second["present_ehr"], second["share_ehr"], second["seen_in_training"]) == (False, 0.0, None)
@@ -85,14 +87,15 @@ def test_times_with_a_zone_stay_in_it():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"base_logit": -1.00001}, "2 of 2 .* subject C1: the shares do not sum to the logit"),
+        ({"base_logit": np.full(2, -1.00001)}, "2 of 2 .* subject C1: the shares do not sum to the logit"),
+        ({"base_logit": np.array([-1.0, -0.9])}, "1 of 2 .* subject C2: the shares do not sum to the logit"),
         ({"risk": np.array([0.5, 0.5])}, "the risk is not the logistic of the logit"),
         ({"risk": np.array([np.nan, np.nan])}, "the risk is not the logistic of the logit"),
         ({"logit": np.array([-0.75, np.nan])}, "1 of 2 .* subject C2: the shares do not sum"),
         ({"present": {"ehr": np.array([True, False]), "notes": np.array([True, False])}}, "notes is absent and has"),
         ({"interval": np.array([[0.6, 0.1], [0.1, 0.6]])}, "the interval ends before it begins"),
     ],
-    ids=["base", "risk", "risk missing", "logit missing", "absent", "interval"],
+    ids=["base", "base of one", "risk", "risk missing", "logit missing", "absent", "interval"],
 )
 def test_predictions_that_do_not_add_up_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
