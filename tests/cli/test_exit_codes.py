@@ -21,7 +21,7 @@ def assert_told(done, code, said):
         (["--set", "imaging.colour=red"], "imaging has no setting colour; it has backbone, "),
         (["--set", "imaging.size=33"], "imaging.size is '33'; it has to be a multiple of 32 from 64 to 1024"),
         (["--set", "imaging.weights=/nowhere.pt"], "there is no such file"),
-        (["--set", "notes.encoder=magic"], "notes.encoder is 'magic', expected tfidf or transformer"),
+        (["--set", "notes.encoder=magic"], "notes.encoder is 'magic', expected tfidf, transformer or auto"),
         (["--set", "ehr.size=1"], "ehr.size: no such setting"),
         (["--set", "size"], "--set size: write MODALITY.KEY=VALUE"),
         (["--set", "imaging.size="], "write MODALITY.KEY=VALUE"),

@@ -33,8 +33,9 @@ _RULES = "1"
 class NotesModality:
     """Notes as words that know their section and whether they are negated.
 
-    With ``notes.encoder=tfidf`` (the default) the words are counted and weighted; with ``notes.encoder=transformer``
-    and ``notes.model=FOLDER`` a frozen language model reads the text.
+    Words are counted and weighted; with ``notes.model=FOLDER`` a frozen language model reads the text as well, and
+    whether to go by one of them or by both is chosen inside the training folds. ``notes.encoder=transformer`` goes by
+    the language model alone.
 
     Raises
     ------
@@ -82,10 +83,13 @@ class NotesModality:
         return known if self._model is None else {**known, "model": self._model.digest}
 
     def encoder(self) -> Encoder:
-        """Return an unfitted encoder."""
-        if self._model is not None:
-            return TransformerEncoder(self._model)
-        return TfidfEncoder()
+        """Return an unfitted encoder, the simplest of those that compete."""
+        return self.encoders(0)[0]
+
+    def encoders(self, records: int) -> list[Encoder]:
+        """Return the encoders that are set, for any number of records: of both kinds, with ``notes.encoder=auto``."""
+        of_words: list[Encoder] = [] if self._settings.encoder == "transformer" else [TfidfEncoder()]
+        return of_words if self._model is None else [*of_words, TransformerEncoder(self._model)]
 
     def restore(self, state: State) -> Encoder:
         """Return an encoder as it was.
@@ -95,10 +99,10 @@ class NotesModality:
         ModelFolderError
             If the state is that of another kind of encoder than the settings ask for.
         """
-        if state["kind"] != self._settings.encoder:
-            wanted = self._settings.encoder
+        wanted = self._settings.encoder
+        if state["kind"] != wanted and wanted != "auto":
             raise ModelFolderError(f"notes: trained with notes.encoder={state['kind']}, but set to {wanted}")
-        if self._model is not None:
+        if state["kind"] == TransformerEncoder.kind and self._model is not None:
             return TransformerEncoder.restore(state, self._model)
         return TfidfEncoder.restore(state)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from medfusion.core.errors import MissingExtra, UsageError
 
-ENCODERS = ("tfidf", "transformer")
-_VALID = "notes.encoder (tfidf or transformer), notes.model (the folder of a language model, for the transformer)"
+ENCODERS = ("tfidf", "transformer", "auto")
+_VALID = "notes.encoder (tfidf, transformer or auto), notes.model (the folder of a language model, for the last two)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,10 @@ class NotesSettings:
 
     Attributes
     ----------
-    encoder : {"tfidf", "transformer"}
+    encoder : {"tfidf", "transformer", "auto"}
+        With ``"auto"`` both compete; it is the default where there is a language model.
     model : Path or None
-        Folder of a language model with ``config.json`` and ``model.safetensors``, for the transformer alone.
+        Folder of a language model with ``config.json`` and ``model.safetensors``.
     """
 
     encoder: str = "tfidf"
@@ -36,7 +37,7 @@ class NotesSettings:
         UsageError
             If a setting is unknown, has a value that does not fit, or is missing.
         MissingExtra
-            If the transformer is asked for and the package of that name is not installed.
+            If a language model is asked for and the package ``transformers`` is not installed.
 
         Examples
         --------
@@ -45,21 +46,21 @@ class NotesSettings:
         """
         if unknown := sorted(set(settings) - {"encoder", "model"}):
             raise UsageError(f"unknown setting {', '.join(f'notes.{name}' for name in unknown)}; valid are {_VALID}")
-        encoder = settings.get("encoder", "tfidf")
+        encoder = settings.get("encoder", "auto" if "model" in settings else "tfidf")
         if encoder not in ENCODERS:
-            raise UsageError(f"notes.encoder is {encoder!r}, expected {' or '.join(ENCODERS)}")
+            raise UsageError(f"notes.encoder is {encoder!r}, expected tfidf, transformer or auto")
         if encoder == "tfidf":
             if "model" in settings:
-                raise UsageError("notes.model is set, but notes.encoder is 'tfidf'; set notes.encoder=transformer")
+                raise UsageError("notes.model is set, but notes.encoder is 'tfidf'; set notes.encoder=auto")
             return cls()
         if find_spec("transformers") is None:
             raise MissingExtra("transformers", "text")
-        return cls(encoder, _model_folder(settings.get("model")))
+        return cls(encoder, _model_folder(encoder, settings.get("model")))
 
 
-def _model_folder(name: str | None) -> Path:
+def _model_folder(encoder: str, name: str | None) -> Path:
     if not name:
-        raise UsageError("notes.encoder=transformer needs notes.model, the folder of a language model")
+        raise UsageError(f"notes.encoder={encoder} needs notes.model, the folder of a language model")
     folder = Path(name).expanduser()
     for needed in ("config.json", "model.safetensors"):
         if not (folder / needed).is_file():

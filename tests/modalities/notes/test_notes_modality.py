@@ -183,7 +183,7 @@ def test_examples_are_in_both_languages_and_seeded() -> None:
 def test_an_unknown_setting_is_refused_with_the_valid_ones() -> None:
     with pytest.raises(UsageError, match=r"unknown setting notes\.colour; valid are notes\.encoder .* notes\.model"):
         MODALITY(ModalityOptions({"colour": "red"}))
-    with pytest.raises(UsageError, match=r"notes\.encoder is 'bert', expected tfidf or transformer"):
+    with pytest.raises(UsageError, match=r"notes\.encoder is 'bert', expected tfidf, transformer or auto"):
         MODALITY(ModalityOptions({"encoder": "bert"}))
     with pytest.raises(UsageError, match=r"set notes\.encoder=transformer"):
         MODALITY(ModalityOptions({"model": "folder"}))

@@ -9,12 +9,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from medfusion.core.errors import MissingExtra, ModelFolderError, UsageError
+from medfusion.core.folds import Patients, patient_folds
 from medfusion.core.protocols import ModalityOptions
-from medfusion.core.types import Attribution, Explanation, Records
+from medfusion.core.types import Attribution, Explanation, Pull, Records
+from medfusion.evidence import LinearHead, Platt, Rows, crossfit
+from medfusion.evidence.choose import MeanHead, Part
+from medfusion.evidence.stack import Stack
 from medfusion.modalities.notes import NotesModality, NotesPayload
 from medfusion.modalities.notes import settings as settings_module
+from medfusion.modalities.notes.tfidf import TfidfEncoder
 from medfusion.modalities.notes.transformer import MARKERS, TransformerEncoder
 
 TEXT = "No fever but productive cough for three days"
@@ -131,11 +137,73 @@ def test_the_identity_has_the_digest_of_the_model(modality: NotesModality) -> No
     assert len(modality.identity()["model"]) == 16
 
 
+@pytest.fixture(scope="module")
+def both(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> NotesModality:
+    return NotesModality(ModalityOptions({"model": str(folder)}, tmp_path_factory.mktemp("both")))
+
+
+def test_with_a_language_model_words_and_hidden_states_compete_unless_one_is_set(
+    both: NotesModality, modality: NotesModality
+) -> None:
+    assert [type(each) for each in both.encoders(100)] == [TfidfEncoder, TransformerEncoder]
+    assert [type(each) for each in modality.encoders(100)] == [TransformerEncoder]
+    assert [type(each) for each in NotesModality(ModalityOptions()).encoders(100)] == [TfidfEncoder]
+    for encoder in both.encoders(100):
+        encoder.fit([payload(both, TEXT)], np.array([True]))
+        assert type(both.restore(encoder.state())) is type(encoder)
+
+
+@pytest.fixture(scope="module")
+def ward(both: NotesModality) -> tuple[list[NotesPayload], Patients]:
+    """Notes of 60 patients whose outcome goes by what a word means."""
+    rng = np.random.default_rng(0)
+    falls = rng.random(60) < 0.5
+    words = ["fell", "stumbled", "tripped", "slipped"], ["coughing", "wheezing", "sputum", "dyspnoea"]
+    texts = [f"Patient {rng.choice(words[0 if fall else 1])} at home." for fall in falls.tolist()]
+    notes = [each for each in both.read([records(text) for text in texts], [], lambda done: None) if each is not None]
+    who = np.array([f"P{number}" for number in range(60)])
+    return notes, Patients(who, falls, patient_folds(who.tolist(), falls, 2, 0))
+
+
+def test_the_ledger_of_what_was_chosen_adds_up(both: NotesModality, ward: tuple[list[NotesPayload], Patients]) -> None:
+    notes, patients = ward
+    model = crossfit(both, notes, patients, 0.0, 0, lambda done: None)
+    assert model is not None
+    evidence = model.block(notes, embed=False).left_out(patients.folds)
+    assert roc_auc_score(patients.events, evidence) > 0.95
+    for one in notes[:3]:
+        lines = model.attribute(one, np.full(2, 0.5), Pull(np.ones(2)), 0.0)
+        expected = model.member_evidence([one])[:, 0].mean()
+        assert math.fsum(line.share for line in lines) == pytest.approx(expected, abs=1e-6)
+        assert len({line.feature for line in lines}) == len(lines)
+
+
+def test_words_and_hidden_states_side_by_side_add_up(
+    both: NotesModality, ward: tuple[list[NotesPayload], Patients]
+) -> None:
+    notes, patients = ward
+    encoders = both.encoders(60)
+    for encoder in encoders:
+        encoder.fit(notes, patients.events)
+    stack = Stack(encoders)
+    known = (patients.events, patients.weights, patients.subject_ids)
+    blocks = [encoder.encode(notes) for encoder in encoders]
+    heads = [LinearHead().fit(Rows(block.values, *known, block.same_unit)) for block in blocks]
+    head = MeanHead([Part(each, Platt(0.5, 0.1), place) for each, place in zip(heads, stack.columns, strict=True)])
+    row = stack.encode(notes[:1]).values
+    opened, raw = head.shares(row), head.raw(row)
+    about = Attribution(opened.shares[0], opened.constant, opened.slope, opened.reference)
+    lines = stack.explain(notes[0], about)
+    assert math.fsum(line.share for line in lines) == pytest.approx(raw[0], abs=1e-6)
+    assert MARKERS in {line.feature for line in lines}
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     if find_spec("transformers") is None:
         pytest.skip("transformers is not installed; it is the extra 'text'")
-    with pytest.raises(UsageError, match=r"needs notes\.model"):
-        NotesModality(ModalityOptions({"encoder": "transformer"}))
+    for encoder in ("transformer", "auto"):
+        with pytest.raises(UsageError, match=rf"notes\.encoder={encoder} needs notes\.model"):
+            NotesModality(ModalityOptions({"encoder": encoder}))
     with pytest.raises(UsageError, match=r"has no config\.json"):
         NotesModality(ModalityOptions({"encoder": "transformer", "model": str(tmp_path)}))
     (tmp_path / "config.json").write_text("{", encoding="utf-8")
