@@ -185,8 +185,8 @@ def test_an_unknown_setting_is_refused_with_the_valid_ones() -> None:
         MODALITY(ModalityOptions({"colour": "red"}))
     with pytest.raises(UsageError, match=r"notes\.encoder is 'bert', expected tfidf, transformer or auto"):
         MODALITY(ModalityOptions({"encoder": "bert"}))
-    with pytest.raises(UsageError, match=r"set notes\.encoder=transformer"):
-        MODALITY(ModalityOptions({"model": "folder"}))
+    with pytest.raises(UsageError, match=r"set notes\.encoder=auto"):
+        MODALITY(ModalityOptions({"encoder": "tfidf", "model": "folder"}))
 
 
 def test_the_identity_names_the_rules() -> None:
