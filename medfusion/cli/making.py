@@ -156,6 +156,9 @@ def train(
     coverage: Annotated[
         float, typer.Option(help="How often the outcomes that a risk leaves open are to hold what happens.")
     ] = 0.9,
+    sets_by: Annotated[
+        str, typer.Option(metavar="COLUMN", help="A column of subjects.csv within whose groups that is to hold.")
+    ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Decides the folds.")] = 0,
     as_json: AsJson = False,
     cache: CacheFolder = None,
@@ -176,6 +179,7 @@ def train(
             only=only or (),
             fusion=fusion,
             coverage=coverage,
+            sets_by=sets_by,
             cache=cache_folder(cache, no_cache),
             seed=seed,
             track=track,

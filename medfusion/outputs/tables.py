@@ -43,8 +43,8 @@ PREDICTIONS = TableSchema(
         Column(
             "risk_set",
             "string",
-            "Outcomes that the risk leaves open at the model's stated coverage: event, no event, both or neither; empty "
-            "where the model states none",
+            "Outcomes that the risk leaves open at the model's stated coverage: event, no event, both or neither; "
+            "empty where the model states none",
             required=False,
             nullable=True,
         ),

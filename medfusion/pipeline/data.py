@@ -55,3 +55,18 @@ def read_payloads(
         advance = track(f"read {name}", len(samples))
         payloads[name] = modality.read(cohort.records(name, samples), problems, advance)
     return payloads
+
+
+def column_of(cohort: Cohort, samples: Sequence[Sample], column: str) -> list[str]:
+    """Return what a column of subjects.csv says of samples, as text; empty where it says nothing.
+
+    Raises
+    ------
+    UsageError
+        If there is no such column.
+    """
+    facts = [cohort.facts(sample) for sample in samples]
+    if not any(column in each for each in facts):
+        known = ", ".join(sorted({name for each in facts for name in each}))
+        raise UsageError(f"subjects.csv has no column {column!r}; it has: {known}")
+    return ["" if each.get(column) is None else str(each[column]) for each in facts]

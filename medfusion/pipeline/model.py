@@ -22,7 +22,7 @@ from medfusion.evidence import EvidenceModel, Member
 from medfusion.explain import close_ledger, modality_shares
 from medfusion.fusion import restore_fusion
 from medfusion.fusion.conformal import RiskSets, Sets
-from medfusion.fusion.offsets import pattern_names
+from medfusion.fusion.offsets import as_names, pattern_names
 from medfusion.fusion.recalibration import Recalibration, Terms
 
 FORMAT = 2
@@ -119,7 +119,9 @@ class RiskModel:
     recalibration : Recalibration
         What the fused log-odds go through before they are shown; as it is after training, nothing.
     risk_sets : RiskSets or None
-        Calibration patients by presence pattern, for what a risk leaves open.
+        Calibration patients by category, for what a risk leaves open.
+    sets_by : str
+        The column of subjects.csv that names the category; empty for the presence pattern.
     """
 
     task: str
@@ -131,6 +133,12 @@ class RiskModel:
     model_id: str = ""
     recalibration: Recalibration = field(default_factory=Recalibration)
     risk_sets: RiskSets | None = None
+    sets_by: str = ""
+
+    @property
+    def columns(self) -> set[str]:
+        """The columns of subjects.csv that a prediction needs."""
+        return {self.recalibration.column, self.sets_by} - {""}
 
     @property
     def modalities(self) -> dict[str, Modality]:
@@ -151,18 +159,20 @@ class RiskModel:
         subject_ids : sequence of str, length n
         payloads : mapping from modality to sequence of length n
         facts : sequence of mappings, length n, optional
-            What subjects.csv says of them; needed only by a model that is recalibrated by one of its columns.
+            What subjects.csv says of them; needed only by a model that has `columns`.
         """
         blocks = self.blocks(payloads)
         mixture = self._mixture(subject_ids)
         by_member = self.fusion.logits(blocks)
-        before = np.einsum("nk,kn->n", mixture, by_member)
+        # From the base on, so that where nothing is known it is the base, without rounding.
+        before = self.fusion.base + np.einsum("nk,kn->n", mixture, by_member - self.fusion.base)
         # A member that does not count must not make a modality present.
         there = np.stack([block.present for block in blocks.values()], axis=-1) & (mixture.T > 0)[:, :, None]
         present = np.asarray(there.any(axis=0))
         shares = np.einsum("nk,knm->nm", mixture, modality_shares(self.fusion.logits, blocks))
         spread = 1.96 * np.sqrt(_of_members(by_member) + self.fusion.variance(blocks, mixture))
-        patterns, groups = pattern_names(present, list(blocks)), self._groups(facts)
+        patterns, groups = pattern_names(present, list(blocks)), _groups(facts, self.recalibration.column)
+        categories = as_names(_groups(facts, self.sets_by), len(before)).tolist() if self.sets_by else patterns
         low, logit, high = (
             self.recalibration.apply(each, patterns, groups) for each in (before - spread, before, before + spread)
         )
@@ -176,13 +186,8 @@ class RiskModel:
             seen=np.array([self.roster.fold(subject) is not None for subject in subject_ids], dtype=bool),
             distances={name: model.distances(payloads[name], mixture) for name, model in self.evidence.items()},
             terms=terms,
-            sets=None if self.risk_sets is None else self.risk_sets.predict(np.asarray(expit(logit)), patterns),
+            sets=None if self.risk_sets is None else self.risk_sets.predict(np.asarray(expit(logit)), categories),
         )
-
-    def _groups(self, facts: Sequence[Mapping[str, Any]]) -> list[Any] | None:
-        """Return the group of each sample, where the model is recalibrated by group."""
-        column = self.recalibration.column
-        return [each.get(column) for each in facts] if column and facts else None
 
     def _mixture(self, subject_ids: Sequence[str]) -> FloatArray:
         """Return how much each member counts (n, k)."""
@@ -247,6 +252,7 @@ class RiskModel:
             "fusion": self.fusion.state(),
             "recalibration": self.recalibration.state(),
             "risk_sets": None if self.risk_sets is None else self.risk_sets.state(),
+            "sets_by": self.sets_by,
             "roster": {"salt": self.roster.salt, "folds": dict(self.roster.folds)},
         }
         save_state(folder, _STATE, state)
@@ -298,8 +304,18 @@ def _restored(state: Any, card: Mapping[str, Any], build: Any) -> RiskModel:
     fusion = restore_fusion(state["fusion"])
     recalibration = Recalibration.restore(state["recalibration"])
     sets = None if state["risk_sets"] is None else RiskSets.restore(state["risk_sets"])
-    model_id = str(card["model_id"])
-    return RiskModel(state["task"], state["positive"], evidence, fusion, roster, card, model_id, recalibration, sets)
+    return RiskModel(
+        state["task"],
+        state["positive"],
+        evidence,
+        fusion,
+        roster,
+        card,
+        str(card["model_id"]),
+        recalibration,
+        sets,
+        str(state["sets_by"]),
+    )
 
 
 def _check_parts(model: RiskModel) -> None:
@@ -341,6 +357,11 @@ def _try_fusion(model: RiskModel) -> None:
     numbers = [model.fusion.base, *said[:, 0], *spread, *(slope for pull in pulls.values() for slope in pull.evidence)]
     if said.shape != (members, 1) or list(pulls) != list(blocks) or not np.isfinite(numbers).all() or spread[0] < 0:
         raise ValueError("wrong: fusion")
+
+
+def _groups(facts: Sequence[Mapping[str, Any]], column: str) -> list[Any] | None:
+    """Return the group of each sample; None where there is no such column, or nothing is known."""
+    return [each.get(column) for each in facts] if column and facts else None
 
 
 def _of_members(logits: FloatArray) -> FloatArray:

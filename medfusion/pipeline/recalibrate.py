@@ -23,7 +23,7 @@ from medfusion.fusion.offsets import pattern_names
 from medfusion.fusion.recalibration import Recalibration
 from medfusion.outputs.papers import write_papers
 from medfusion.outputs.report import write_report
-from medfusion.pipeline.data import Track, silent
+from medfusion.pipeline.data import Track, column_of, silent
 from medfusion.pipeline.drift import FINGERPRINT
 from medfusion.pipeline.fit import divided
 from medfusion.pipeline.use import Opened, labelled, open_for_use
@@ -145,7 +145,8 @@ def recalibrate(
     model = opened.model
     subjects, events = rows.patients.subject_ids.tolist(), rows.patients.events
     coverage = model.risk_sets.coverage if model.risk_sets else 0.9
-    sets = RiskSets.fit(after, events, subjects, rows.patterns.tolist(), coverage=coverage, seed=seed)
+    categories = column_of(opened.cohort, labelled(opened.cohort), model.sets_by) if model.sets_by else rows.patterns
+    sets = RiskSets.fit(after, events, subjects, list(categories), coverage=coverage, seed=seed)
     present = np.array([[name in pattern.split(" + ") for name in model.evidence] for pattern in rows.patterns])
     sides = [evaluate(events, risks, subjects, present, list(model.evidence), seed) for risks in (before, after)]
     cut = float(events.mean()) if threshold is None else threshold
@@ -168,10 +169,7 @@ def recalibrate(
 
 def _rows(opened: Opened, by: str, seed: int, track: Track) -> _Rows:
     samples = labelled(opened.cohort)
-    facts = [opened.cohort.facts(sample) for sample in samples]
-    if by and not any(by in each for each in facts):
-        known = ", ".join(sorted({name for each in facts for name in each}))
-        raise UsageError(f"--by {by}: subjects.csv has no such column; it has: {known}")
+    groups = np.array(column_of(opened.cohort, samples, by), dtype=object) if by else None
     predictions, _ = opened.predict(samples, track)
     events = np.array([bool(sample.event) for sample in samples])
     if events.all() or not events.any():
@@ -181,15 +179,11 @@ def _rows(opened: Opened, by: str, seed: int, track: Track) -> _Rows:
     return _Rows(
         predictions.logit,
         np.array(pattern_names(predictions.present, list(opened.model.evidence))),
-        np.array([_name(each.get(by)) for each in facts], dtype=object) if by else None,
+        groups,
         by,
         divided(np.array([sample.subject_id for sample in samples]), events, seed),
         seed,
     )
-
-
-def _name(value: Any) -> str | None:
-    return None if value is None else str(value)
 
 
 def _write(out: Path, opened: Opened, result: Recalibrated, said: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from medfusion.core.errors import ModelFolderError, Problem
 from medfusion.pipeline.data import Track, build_modalities, read_payloads, silent
 from medfusion.pipeline.model import RiskModel, load_model
 from medfusion.pipeline.record import data_hashes, environment
-from medfusion.pipeline.train import train
+from medfusion.pipeline.train import COVERAGE, train
 
 _NOBODY = "\0somebody new"
 """A subject of no cohort: all members answer for somebody new."""
@@ -120,6 +120,8 @@ def reproduce(
             settings=parameters["settings"],
             only=parameters["only"],
             fusion=parameters["fusion"],
+            coverage=float(parameters.get("coverage", COVERAGE)),
+            sets_by=str(parameters.get("sets_by", "")),
             seed=parameters["seed"],
             cache=kept,
             track=track,

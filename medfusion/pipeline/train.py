@@ -11,15 +11,14 @@ from scipy.special import expit
 
 from medfusion.cohort import open_cohort, require_two_classes
 from medfusion.core.errors import Problem, UsageError
-from medfusion.core.folds import Patients
 from medfusion.core.state import save_state
-from medfusion.core.types import BoolArray, FloatArray
+from medfusion.core.types import FloatArray
 from medfusion.evaluation.evaluate import Evaluation
 from medfusion.fusion import new_fusion
 from medfusion.fusion.conformal import RiskSets
 from medfusion.fusion.offsets import pattern_names
 from medfusion.outputs.papers import write_papers
-from medfusion.pipeline.data import Settings, Track, build_modalities, read_payloads, silent
+from medfusion.pipeline.data import Settings, Track, build_modalities, column_of, read_payloads, silent
 from medfusion.pipeline.drift import FINGERPRINT, fingerprint_of
 from medfusion.pipeline.fit import check_fusion, cross_validated, fit_fusion, fit_modalities, patients_of
 from medfusion.pipeline.model import RiskModel, Roster, blocks_of
@@ -56,6 +55,7 @@ def train(
     only: Sequence[str] = (),
     fusion: str = "late",
     coverage: float = COVERAGE,
+    sets_by: str = "",
     cache: Path | None = None,
     seed: int = 0,
     track: Track = silent,
@@ -74,6 +74,8 @@ def train(
         How the modalities are put together.
     coverage : float
         How often the set of outcomes that a risk leaves open is to hold what happens.
+    sets_by : str
+        A column of subjects.csv within whose groups it is to hold; within presence patterns unless given.
     cache : Path, optional
         Where image embeddings are kept.
     seed : int
@@ -112,23 +114,18 @@ def train(
         modalities,
         patients,
         present,
-        parameters={**parameters, "coverage": coverage},
+        parameters={**parameters, "coverage": coverage, "sets_by": sets_by},
         results=results,
         chosen=adding.summary(list(evidence)),
     )
-    sets = _risk_sets(risks, patients, present, coverage, seed)
+    patterns = pattern_names(np.column_stack(list(present.values())), list(present))
+    categories = column_of(cohort, cohort.samples, sets_by) if sets_by else patterns
+    subjects = patients.subject_ids.tolist()
+    sets = RiskSets.fit(risks, patients.events, subjects, categories, coverage=coverage, seed=seed)
     roster = Roster.of(list(patients.subject_ids), patients.folds)
-    model = RiskModel(cohort.task.name, cohort.task.positive, evidence, adding, roster, card, risk_sets=sets)
+    model = RiskModel(cohort.task.name, cohort.task.positive, evidence, adding, roster, card)
+    model = replace(model, risk_sets=sets, sets_by=sets_by)
     model = replace(model, model_id=model.save(out))
     save_state(out, FINGERPRINT, fingerprint_of(model, blocks, payloads, patients, risks).state())
     write_papers(out, {**card, "model_id": model.model_id})
     return Training(model, results, cohort.problems)
-
-
-def _risk_sets(
-    risks: FloatArray, patients: Patients, present: Mapping[str, BoolArray], coverage: float, seed: int
-) -> RiskSets:
-    """Keep what patients of the training looked like to members that had not seen them, by presence pattern."""
-    patterns = pattern_names(np.column_stack(list(present.values())), list(present))
-    subjects = patients.subject_ids.tolist()
-    return RiskSets.fit(risks, patients.events, subjects, patterns, coverage=coverage, seed=seed)

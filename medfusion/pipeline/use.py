@@ -44,7 +44,7 @@ class Opened:
     def predict(self, samples: Sequence[Sample], track: Track) -> tuple[Predictions, Payloads]:
         """Predict samples of the cohort."""
         payloads = read_payloads(self.cohort, self.model.modalities, samples, self.cohort.problems, track)
-        facts = [self.cohort.facts(sample) for sample in samples] if self.model.recalibration.column else ()
+        facts = [self.cohort.facts(sample) for sample in samples] if self.model.columns else ()
         return self.model.predict([sample.subject_id for sample in samples], payloads, facts), payloads
 
 
