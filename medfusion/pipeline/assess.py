@@ -50,7 +50,7 @@ class Assessment:
         """Return everything as JSON values."""
         numbers = self.evaluation.as_dict()
         if self.decisions:
-            numbers["thresholds"] = json.loads(self.decisions[1].frame().to_json(orient="records"))
+            numbers["thresholds"] = json.loads(self.decisions[1].table.to_json(orient="records"))
         numbers["costs"] = None if self.costs is None else self.costs.as_dict()
         numbers["subgroups"] = None if self.subgroups is None else self.subgroups.as_dict()
         return numbers

@@ -17,7 +17,19 @@ from scipy.special import expit
 from medfusion import __version__
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "data_schemas"
-COMMANDS = ["demo", "validate", "train", "evaluate", "score", "explain", "deidentify"]
+COMMANDS = [
+    "demo",
+    "validate",
+    "compare",
+    "train",
+    "deidentify",
+    "evaluate",
+    "recalibrate",
+    "drift",
+    "reproduce",
+    "score",
+    "explain",
+]
 MODALITIES = ["ehr", "imaging", "notes"]
 
 
