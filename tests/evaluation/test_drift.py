@@ -362,8 +362,8 @@ def test_what_does_not_belong_together_is_refused(fingerprint):
         drift(fingerprint, cohort.blocks, None, cohort.risks[1:], cohort.ids)
     with pytest.raises(ValueError, match=r"1 risks are not within \[0, 1\]; the first is 2.0 at position 3"):
         drift(fingerprint, cohort.blocks, None, np.where(np.arange(50) == 3, 2.0, cohort.risks), cohort.ids)
+    blocks = {name: block for name, block in cohort.blocks.items() if name != "notes"}
     with pytest.raises(ValueError, match="notes: none features, the fingerprint was taken with 60"):
-        blocks = {name: block for name, block in cohort.blocks.items() if name != "notes"}
         drift(fingerprint, blocks, None, cohort.risks, cohort.ids)
 
 
