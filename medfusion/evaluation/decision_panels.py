@@ -95,9 +95,9 @@ class ThresholdTable:
     title: ClassVar[str] = "Thresholds"
     caption: ClassVar[str] = (
         "Those whose risk reaches the threshold are flagged. Alerts are per 100 predictions, missed events per 1,000; "
-        "where a patient has one prediction, these are patients. 95 % intervals are Wilson's where every patient "
-        "counts once, else by resampling patients. None of these thresholds is a recommendation: that follows from "
-        "what a missed event and a false alarm cost."
+        "where a patient has one prediction, these are patients. 95 % intervals are Wilson's, with repeated samples of "
+        "a patient counted as what they tell together; that of net benefit is by resampling patients. None of these "
+        "thresholds is a recommendation: that follows from what a missed event and a false alarm cost."
     )
     table: pd.DataFrame
 

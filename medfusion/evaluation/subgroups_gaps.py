@@ -165,7 +165,9 @@ def p_value(figure: str, one: Estimate, other: Estimate) -> float:
             events = round(one.hits) + round(other.hits)
             return float(binomtest(round(one.hits), events, one.of / (one.of + other.of)).pvalue) if events else 1.0
     (value, spread), (other_value, other_spread) = _placed(figure, one), _placed(figure, other)
-    return float(2.0 * norm.sf(abs(value - other_value) / math.hypot(spread, other_spread)))
+    noise = math.hypot(spread, other_spread)
+    # Figures that never vary (of equal risks) tell nothing.
+    return float(2.0 * norm.sf(abs(value - other_value) / noise)) if noise > 0 else 1.0
 
 
 def difference(one: Estimate, other: Estimate) -> Estimate:

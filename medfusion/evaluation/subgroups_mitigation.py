@@ -222,5 +222,7 @@ def _badness(name: str, values: FloatArray) -> FloatArray:
 def _text(row: Any) -> str:
     if row.note:
         return str(row.note)
+    if abs(row.change) < _NOTHING:
+        return f"{row.before:.3f} (unchanged)"
     change = f"{row.change:+.3f}" if np.isnan(row.low) else f"{row.change:+.3f}, {row.low:+.3f} to {row.high:+.3f}"
     return f"{row.before:.3f} to {row.after:.3f} ({change}; {row.verdict})"

@@ -373,6 +373,14 @@ def test_one_class_is_told_and_not_ranked(event):
     result.panels[0].plot()
 
 
+def test_a_risk_that_is_the_same_for_everybody_has_no_gap_in_what_it_cannot_tell():
+    rng = np.random.default_rng(0)
+    events = rng.random(200) < 0.3
+    result = by_subgroup(events, np.full(200, 0.3), patients(200), {"sex": ["F", "M"] * 100}, 0.2, resamples=30)
+    (ranked,) = (gap for gap in result.gaps if gap.figure == "auroc" and gap.other == OTHERS)
+    assert (ranked.value, ranked.other_value, ranked.p) == (0.5, 0.5, 1.0)
+
+
 def test_without_a_threshold_the_prevalence_is_taken_and_never_one_half():
     events, risks = drawn(3, 100)
     result = by_subgroup(events, risks, patients(100), {"sex": ["F", "M"] * 50}, resamples=10)
@@ -460,6 +468,7 @@ def test_a_mitigation_has_a_table_a_picture_and_sentences(mitigated):
     frame = result.frame().set_index("who")
     assert frame.index.tolist() == ["everybody", *"ABCD", *(f"outside {name}" for name in "ABCD")]
     assert frame.loc["D", "AUROC"].startswith("too few: ")
+    assert frame.loc["A", "AUROC"].endswith("(unchanged)")
     assert "; better)" in frame.loc["B", "Observed / expected"]
     assert any(line.startswith("No clear change for: A, C") for line in result.sentences)
     assert json.loads(json.dumps(result.as_dict(), allow_nan=False))[0]["who"] == "everybody"
