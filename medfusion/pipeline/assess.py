@@ -10,18 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from medfusion.core.errors import DataError
 from medfusion.core.types import Sample
 from medfusion.evaluation.decision import check_thresholds
 from medfusion.evaluation.decision_costs import CostChoice, best_threshold
 from medfusion.evaluation.decision_panels import DecisionCurve, ThresholdTable, decision_panels
 from medfusion.evaluation.evaluate import Evaluation, evaluate
+from medfusion.evaluation.shortcuts import ShortcutAudit
 from medfusion.evaluation.subgroups import Subgroups, by_subgroup
 from medfusion.evaluation.subgroups_columns import columns_of
 from medfusion.outputs import files
 from medfusion.outputs.ledger import RESEARCH_USE
 from medfusion.outputs.report import write_report
 from medfusion.pipeline.data import Track, silent
-from medfusion.pipeline.model import Predictions
+from medfusion.pipeline.fit import divided
+from medfusion.pipeline.model import Payloads, Predictions
+from medfusion.pipeline.shortcuts import audit_shortcuts
 from medfusion.pipeline.use import Opened, labelled, open_for_use
 
 
@@ -39,12 +43,15 @@ class Assessment:
         Where costs were given: the threshold that they ask for.
     subgroups : Subgroups or None
         By each column of subjects.csv; None where it says nothing.
+    shortcuts : ShortcutAudit or None
+        What can be told from how the data came about; None where too few patients have, or lack, the event.
     """
 
     evaluation: Evaluation
     decisions: tuple[DecisionCurve, ThresholdTable] | tuple[()]
     costs: CostChoice | None
     subgroups: Subgroups | None
+    shortcuts: ShortcutAudit | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -53,6 +60,7 @@ class Assessment:
             numbers["thresholds"] = json.loads(self.decisions[1].table.to_json(orient="records"))
         numbers["costs"] = None if self.costs is None else self.costs.as_dict()
         numbers["subgroups"] = None if self.subgroups is None else self.subgroups.as_dict()
+        numbers["shortcuts"] = None if self.shortcuts is None else self.shortcuts.as_dict()
         return numbers
 
 
@@ -93,8 +101,8 @@ def evaluate_model(
         check_thresholds(thresholds)
     opened = open_for_use(model_folder, cohort_folder, cache, task)
     samples = labelled(opened.cohort)
-    predictions, _ = opened.predict(samples, track)
-    result = _assessed(opened, samples, predictions, thresholds, costs, seed)
+    predictions, payloads = opened.predict(samples, track)
+    result = _assessed(opened, samples, predictions, payloads, thresholds, costs, seed)
     _write(out, opened, result, predictions)
     return result
 
@@ -103,6 +111,7 @@ def _assessed(
     opened: Opened,
     samples: Sequence[Sample],
     predictions: Predictions,
+    payloads: Payloads,
     thresholds: Sequence[float] | None,
     costs: tuple[float, float] | None,
     seed: int,
@@ -111,14 +120,27 @@ def _assessed(
     subjects = [sample.subject_id for sample in samples]
     overall = evaluate(events, risks, subjects, predictions.present, list(opened.model.evidence), seed)
     if events.all() or not events.any():
-        return Assessment(overall, (), None, None)
+        return Assessment(overall, (), None, None, None)
     columns = columns_of([opened.cohort.facts(sample) for sample in samples])
     return Assessment(
         overall,
         decision_panels(events, risks, subjects, thresholds, seed),
         None if costs is None else best_threshold(events, risks, *costs, subjects, seed),
         by_subgroup(events, risks, subjects, columns, thresholds, seed) if columns else None,
+        _audit(opened, samples, predictions, payloads, seed),
     )
+
+
+def _audit(
+    opened: Opened, samples: Sequence[Sample], predictions: Predictions, payloads: Payloads, seed: int
+) -> ShortcutAudit | None:
+    events, subjects = (np.array(each) for each in zip(*((bool(s.event), s.subject_id) for s in samples), strict=True))
+    try:
+        patients = divided(subjects, events, seed)
+    except DataError:
+        return None
+    model, risks, present = opened.model, predictions.risk, predictions.present
+    return audit_shortcuts(opened.cohort, samples, model.modalities, payloads, patients, risks, present, seed)
 
 
 def _write(out: Path, opened: Opened, result: Assessment, predictions: Predictions) -> None:
@@ -149,4 +171,7 @@ def _write(out: Path, opened: Opened, result: Assessment, predictions: Predictio
     if result.subgroups is not None:
         panels += result.subgroups.panels
         notes += [*result.subgroups.sentences, *(problem.line() for problem in result.subgroups.problems)]
+    if result.shortcuts is not None:
+        panels += result.shortcuts.panels
+        notes += result.shortcuts.sentences
     write_report(out / "report.html", f"Evaluation of {model.task}", overall.frame(), panels, basis, notes)

@@ -27,6 +27,7 @@ from medfusion.evaluation.comparison import Comparison, compare_contenders
 from medfusion.evaluation.comparison_tables import EVERY
 from medfusion.evaluation.decision import check_thresholds
 from medfusion.evaluation.recommend import Cost
+from medfusion.evaluation.shortcuts import ShortcutAudit
 from medfusion.evidence import EvidenceModel
 from medfusion.fusion import KINDS, new_fusion
 from medfusion.outputs import files
@@ -34,6 +35,7 @@ from medfusion.outputs.report import write_report
 from medfusion.pipeline.data import Settings, Track, build_modalities, read_payloads, silent
 from medfusion.pipeline.fit import FOLDS, divided, fit_fusion, fit_modality
 from medfusion.pipeline.model import Payloads
+from medfusion.pipeline.shortcuts import audit_shortcuts
 
 RATES = (0.1, 0.3, 0.5, 0.7)
 """Shares of patients from whom a modality is taken away in the simulation."""
@@ -175,7 +177,9 @@ def compare(
     run.task = cohort.task.name
     result = judged(run, thresholds, seed, tuple(rivals or ()))
     if out is not None:
-        _write(out, cohort, result, run, cohort_folder)
+        risks = run.risks[result.recommendation.name]
+        audit = audit_shortcuts(cohort, cohort.samples, here, payloads, run.patients, risks, run.present, seed)
+        _write(out, cohort, result, run, audit, cohort_folder)
     return result, run
 
 
@@ -340,9 +344,9 @@ def _bytes(state: Any) -> float:
     return sum(map(_bytes, parts))
 
 
-def _write(out: Path, cohort: Cohort, result: Comparison, run: Run, cohort_folder: Path) -> None:
+def _write(out: Path, cohort: Cohort, result: Comparison, run: Run, audit: ShortcutAudit, cohort_folder: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    numbers = {"cohort": cohort.name, "task": cohort.task.name, **result.as_dict()}
+    numbers = {"cohort": cohort.name, "task": cohort.task.name, **result.as_dict(), "shortcuts": audit.as_dict()}
     files.write_text(out / "metrics.json", json.dumps(numbers, indent=1, allow_nan=False) + "\n")
     found = result.recommendation
     basis = {
