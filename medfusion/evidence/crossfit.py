@@ -289,6 +289,6 @@ def _pulled(own: Attribution, embedding: Embedding, pull: FloatArray, reference:
     shares = pull * np.nan_to_num(embedding.dense(0) - reference)
     if own.slope is None or own.reference is None:
         return Attribution(own.shares + shares, own.constant)
-    # One slope needs one reference: that of the head; the difference is the same for every patient.
-    moved = pull * (own.reference - reference)
+    # One slope needs one reference: that of the head, where it has one; the difference is the same for every patient.
+    moved = np.where(np.isnan(own.slope), 0.0, pull * (own.reference - reference))
     return Attribution(own.shares + shares - moved, own.constant + float(moved.sum()), own.slope + pull, own.reference)

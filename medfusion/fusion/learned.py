@@ -16,7 +16,7 @@ from medfusion.core.state import State
 from medfusion.core.types import Block, FloatArray, Pull
 from medfusion.fusion.networks import Early, Gated, Inputs, Joint, Network
 from medfusion.fusion.projection import Projection
-from medfusion.fusion.training import train_network
+from medfusion.fusion.training import one_thread, train_network
 from medfusion.fusion.weights import Weights
 
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(12)
@@ -43,14 +43,7 @@ class Learner:
 
     def inputs(self, blocks: Mapping[str, Block], evidence: FloatArray, place: int) -> Inputs:
         """Return what the network sees, given evidence (n, modalities) with NaN where absent."""
-        columns = [
-            projection.apply(block.embeddings[place])
-            for projection, block in zip(self.projections, blocks.values(), strict=False)
-        ] or [np.zeros((len(evidence), 0))] * len(blocks)
-        present = torch.as_tensor(~np.isnan(evidence), dtype=torch.float64)
-        weighted = torch.as_tensor(np.nan_to_num(evidence) * self.weights)
-        everything = Inputs(weighted, [torch.as_tensor(column) for column in columns], torch.ones_like(present))
-        return everything.masked(present)
+        return _inputs(self.weights, self.projections, blocks, evidence, place)
 
     def terms(self, inputs: Inputs) -> torch.Tensor:
         """Return the weighted sum of the evidence, and what the network adds to it: (n, 2)."""
@@ -90,7 +83,11 @@ class LearnedFusion:
         return self
 
     def left_out(self, blocks: Mapping[str, Block], patients: Patients) -> FloatArray:
-        """Return log-odds (n,) of the training samples, from networks and weights that their folds had no part in."""
+        """Return log-odds (n,) of the training samples.
+
+        A sample's network, and the outcomes that base, a and b are fitted on, are those of other folds. What the other
+        folds say comes from networks that have seen the sample's fold, as cross-fitted evidence itself does.
+        """
         terms = self._left_out_terms(blocks, patients)
         logits = np.empty(len(terms))
         for fold in range(patients.n_folds):
@@ -116,7 +113,8 @@ class LearnedFusion:
         ----------
         .. [1] Sundararajan M, Taly A, Yan Q (2017). Axiomatic attribution for deep networks. ICML.
         """
-        slopes = [self._slopes(blocks, place) for place in range(len(self.learners))]
+        with one_thread():
+            slopes = [self._slopes(blocks, place) for place in range(len(self.learners))]
         pulls = {}
         for column, name in enumerate(blocks):
             weights = np.array([learner.weights[column] for learner in self.learners])
@@ -155,7 +153,9 @@ class LearnedFusion:
 
     @classmethod
     def _restored(cls, state: State) -> Learner:
-        network = cls.network([int(size) for size in state["sizes"]]).double()
+        # A new network draws its first parameters; nobody else's random numbers are touched.
+        with torch.random.fork_rng(devices=[]):
+            network = cls.network([int(size) for size in state["sizes"]]).double()
         network.load(state["network"])
         network.eval()
         return Learner(state["weights"], tuple(map(Projection.restore, state["projections"])), network)
@@ -172,8 +172,7 @@ class LearnedFusion:
         if cls.network.uses_coordinates:
             projections = tuple(Projection.fit(block.embeddings[fold]) for block in rows.values())
         sizes = [projection.directions.shape[1] for projection in projections] or [0] * len(blocks)
-        learner = Learner(late.weights, projections, cls.network(sizes))
-        inputs = learner.inputs(rows, evidence[train], fold)
+        inputs = _inputs(late.weights, projections, rows, evidence[train], fold)
         network = train_network(cls.network, sizes, inputs, late.base, known, seed)
         return cls._restored(
             {
@@ -187,7 +186,9 @@ class LearnedFusion:
     def _terms(self, blocks: Mapping[str, Block]) -> FloatArray:
         """Return what each learner says (k, n, 2)."""
         evidence = np.stack([block.evidence for block in blocks.values()], axis=-1)
-        with torch.no_grad():
+        if evidence.shape[1] == 0:
+            return np.zeros((*evidence.shape[:2], 2))
+        with one_thread(), torch.no_grad():
             return np.stack(
                 [
                     learner.terms(learner.inputs(blocks, evidence[place], place)).numpy()
@@ -230,6 +231,23 @@ class LearnedFusion:
         total = terms @ torch.as_tensor(self.fitted.weights)
         (gradient,) = torch.autograd.grad(total.sum(), own)
         return np.asarray((weights[:, None] * gradient).sum(dim=0).numpy())
+
+
+def _inputs(
+    weights: FloatArray,
+    projections: Sequence[Projection],
+    blocks: Mapping[str, Block],
+    evidence: FloatArray,
+    place: int,
+) -> Inputs:
+    columns = [
+        projection.apply(block.embeddings[place])
+        for projection, block in zip(projections, blocks.values(), strict=False)
+    ] or [np.zeros((len(evidence), 0))] * len(blocks)
+    present = torch.as_tensor(~np.isnan(evidence), dtype=torch.float64)
+    weighted = torch.as_tensor(np.nan_to_num(evidence) * weights)
+    everything = Inputs(weighted, [torch.as_tensor(column) for column in columns], torch.ones_like(present))
+    return everything.masked(present)
 
 
 def _coalitions(modalities: int, column: int, others: list[int]) -> tuple[FloatArray, FloatArray]:

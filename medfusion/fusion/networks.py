@@ -71,10 +71,13 @@ class Network(nn.Module):
 
         Raises
         ------
-        RuntimeError
+        ValueError
             If names or shapes differ.
         """
-        self.load_state_dict({name: torch.as_tensor(each) for name, each in arrays.items()})
+        try:
+            self.load_state_dict({name: torch.as_tensor(each) for name, each in arrays.items()})
+        except RuntimeError as error:
+            raise ValueError(f"parameters do not fit a network of sizes {list(self.sizes)}") from error
 
 
 class Gated(Network):
@@ -116,7 +119,8 @@ class Early(Network):
         row = torch.cat([inputs.evidence, inputs.present, *inputs.coordinates], dim=1)
         nothing = torch.zeros(1, row.shape[1], dtype=row.dtype)
         said: Tensor = self.out(self.body(row)) - self.out(self.body(nothing))
-        return said[:, 0]
+        # Products of many rows round otherwise than those of one: where nothing is there, this is exactly 0.
+        return said[:, 0] * inputs.present.amax(dim=1)
 
 
 class CoAttention(nn.Module):

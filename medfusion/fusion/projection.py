@@ -65,10 +65,19 @@ class Projection:
         """Return coordinates (n, r), float64; 0 where the modality is absent."""
         values: Any = embedding.values
         if sparse.issparse(values):
-            coordinates = values @ self.directions - self.centre @ self.directions
+            coordinates = self._filled(values) @ self.directions - self.centre @ self.directions
             coordinates[~embedding.present] = 0.0
             return np.asarray(coordinates)
         return np.asarray(np.nan_to_num(values - self.centre) @ self.directions)
+
+    def _filled(self, values: Any) -> Any:
+        """Put the average in place of what is stored as missing, as where a dense embedding stands beside words."""
+        missing = np.isnan(values.data)
+        if not missing.any():
+            return values
+        filled = values.astype(float)
+        filled.data[missing] = self.centre[filled.indices[missing]]
+        return filled
 
     def state(self) -> State:
         """Return the arrays, in single precision."""
@@ -77,7 +86,8 @@ class Projection:
     @classmethod
     def restore(cls, state: State) -> Projection:
         """Return the projection that `state` described."""
-        return cls(state["centre"].astype(float), state["directions"].astype(float))
+        # Products round otherwise where the same numbers lie in memory in another order.
+        return cls(state["centre"].astype(float), state["directions"].astype(float, order="C"))
 
 
 def _mean(values: FloatArray) -> FloatArray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -41,18 +42,23 @@ def train_network(
     events = torch.as_tensor(patients.events, dtype=torch.float32)
     weights = torch.as_tensor(patients.weights, dtype=torch.float32)
     inputs = Inputs(inputs.evidence.float(), [each.float() for each in inputs.coordinates], inputs.present.float())
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
+    with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        # Matrices this small are slower on several threads, and sums then depend on how many there are.
-        torch.set_num_threads(1)
-        try:
-            network = kind(sizes)
-            _descend(network, inputs, base, events, weights / weights.mean())
-        finally:
-            torch.set_num_threads(threads)
+        network = kind(sizes)
+        _descend(network, inputs, base, events, weights / weights.mean())
     network.eval()
     return network
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: small matrices are slower on several, and sums then depend on how many there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _descend(network: Network, inputs: Inputs, base: float, events: Tensor, weights: Tensor) -> None:
