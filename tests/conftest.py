@@ -1,7 +1,9 @@
 """What all tests share."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -17,6 +19,15 @@ def shared() -> Path:
     if not (SHARED / "cohorts").is_dir():
         pytest.skip("the real cohorts are not here: they are expected in ../shared beside the checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def shap() -> ModuleType:
+    """Import shap, the reference for shares, without the deprecations that its own imports run into."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import shap
+    return shap
 
 
 @dataclass(frozen=True, slots=True)

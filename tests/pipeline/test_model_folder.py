@@ -47,9 +47,11 @@ def changed(copied):
     return change
 
 
-def test_a_model_folder_holds_json_and_safetensors_and_nothing_else(trained):
-    assert sorted(path.name for path in trained.folder.iterdir()) == ["card.json", "state.json", "state.safetensors"]
-    for name in ("card.json", "state.json"):
+def test_a_model_folder_holds_json_safetensors_and_two_papers_and_nothing_else(trained):
+    papers = [f"{paper}.{kind}" for paper in ("model_card", "tripod") for kind in ("html", "md")]
+    states = [f"{state}.{kind}" for state in ("fingerprint", "state") for kind in ("json", "safetensors")]
+    assert sorted(path.name for path in trained.folder.iterdir()) == sorted(["card.json", *states, *papers])
+    for name in ("card.json", "fingerprint.json", "state.json"):
         json.loads((trained.folder / name).read_text(encoding="utf-8"))
 
 
@@ -63,7 +65,7 @@ def test_a_model_that_is_read_back_predicts_the_same(trained, opened):
 
 
 def test_the_files_name_no_patient(trained, synthetic):
-    text = (trained.folder / "state.json").read_text() + (trained.folder / "card.json").read_text()
+    text = "".join(path.read_text(encoding="utf-8") for path in trained.folder.iterdir() if path.suffix != ".safetensors")
     assert not [who for who in synthetic.truth.table["subject_id"] if who in text]
 
 

@@ -100,7 +100,8 @@ def test_somebody_of_whom_nothing_is_known_gets_the_base_rate(opened):
     nothing = {name: [None] for name in opened.model.evidence}
     predictions = opened.model.predict(["nobody"], nothing)
     assert predictions.logit[0] == opened.model.fusion.base
-    assert opened.model.findings(predictions, 0) == ["no-data"]
+    # Of somebody of whom nothing is known, no outcome can be ruled out.
+    assert opened.model.findings(predictions, 0) == ["no-data", "abstain-undecided"]
     ledger = opened.model.explain(predictions, 0, nothing, [])
     assert (ledger.by_feature, set(ledger.by_modality.values())) == ({}, {0.0})
 
