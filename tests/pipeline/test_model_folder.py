@@ -65,7 +65,9 @@ def test_a_model_that_is_read_back_predicts_the_same(trained, opened):
 
 
 def test_the_files_name_no_patient(trained, synthetic):
-    text = "".join(path.read_text(encoding="utf-8") for path in trained.folder.iterdir() if path.suffix != ".safetensors")
+    text = "".join(
+        path.read_text(encoding="utf-8") for path in trained.folder.iterdir() if path.suffix != ".safetensors"
+    )
     assert not [who for who in synthetic.truth.table["subject_id"] if who in text]
 
 
