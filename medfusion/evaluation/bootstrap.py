@@ -36,11 +36,13 @@ def subject_weights(subject_ids: Sequence[str], seed: int, resamples: int = RESA
     """
     subjects, position = np.unique(np.asarray(subject_ids, dtype=object).astype(str), return_inverse=True)
     rng = np.random.default_rng(seed)
-    even = np.full(len(subjects), 1.0 / len(subjects))
     at_once = max(1, _MAX_CELLS // len(position))
     for start in range(0, resamples, at_once):
-        counts = rng.multinomial(len(subjects), even, size=min(at_once, resamples - start))
-        yield counts[:, position]
+        part = min(at_once, resamples - start)
+        # Counting draws takes a tenth of the time of drawing multinomial counts.
+        drawn = rng.integers(len(subjects), size=(part, len(subjects))) + len(subjects) * np.arange(part)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=part * len(subjects)).reshape(part, len(subjects))
+        yield np.take(counts, position, axis=1)
 
 
 def draw_figures(

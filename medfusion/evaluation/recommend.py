@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from medfusion.evaluation.paired import AurocDifference
 
 NEGLIGIBLE = 0.005
-"""A lead in AUROC that is no reason for anything, however small its standard error: contenders that rank patients nearly
-alike differ with tiny standard errors, and chance alone would often put such a twin ahead by more than one."""
+"""A lead in AUROC that is no reason for anything, however small its standard error: contenders that rank patients
+nearly alike differ with tiny standard errors, and chance alone would often put such a twin ahead by more than one."""
 _SIGNIFICANT = 0.05
 _MAX_LISTED = 4
 Difference = Callable[[str, str], AurocDifference]
