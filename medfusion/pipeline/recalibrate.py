@@ -156,7 +156,8 @@ def recalibrate(
         else None
     )
     said = {"cohort": opened.cohort.name, "samples": len(rows.logits), "events": int(events.sum()), "by": by}
-    card = {**model.card, "recalibrated": {**said, "map": found.text()}}
+    methods = {**model.card["methods"], "calibration": f"recalibrated on the cohort {said['cohort']}: {found.text()}"}
+    card = {**model.card, "recalibrated": {**said, "map": found.text()}, "methods": methods}
     changed = replace(model, recalibration=found, risk_sets=sets, card=card)
     model_id = changed.save(out)
     for suffix in (".json", ".safetensors"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ import numpy as np
 
 from medfusion.cohort import Cohort, open_cohort
 from medfusion.core.errors import ModelFolderError, Problem
+from medfusion.fusion.recalibration import Recalibration
 from medfusion.pipeline.data import Track, build_modalities, read_payloads, silent
 from medfusion.pipeline.model import RiskModel, load_model
 from medfusion.pipeline.record import data_hashes, environment
@@ -126,6 +127,8 @@ def reproduce(
             cache=kept,
             track=track,
         )
+        # Recalibration came after the training, from other data; what is trained again has none.
+        model = replace(model, recalibration=Recalibration())
         difference = _largest_difference(model, again.model, cohort, track)
     return Reproduction(difference, len(cohort), data, versions)
 
