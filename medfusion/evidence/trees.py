@@ -21,13 +21,12 @@ PARAMETERS: dict[str, Any] = {
     "max_bin": 64,
     "learning_rate": 0.03,
     "subsample": 0.7,
+    "colsample_bytree": 0.3,
     "reg_lambda": 5.0,
     "seed": 0,
 }
 COURSES = ((3, 300), (5, 200))
 """Pairs of (depth, trees): shallow trees for what single values do, then deeper ones for what they do together."""
-SHARE_OF_COLUMNS, COLUMNS = 0.3, 120
-"""Each tree sees three columns in ten, and no more than 120: many columns of one series say much the same."""
 CHILDREN = 3000
 """A leaf holds at least one in so many of the rows, by weight and variance; small cohorts need small leaves."""
 
@@ -58,10 +57,8 @@ class TreeHead:
             rows.values, label=rows.events, weight=rows.weights, nthread=threads, max_bin=PARAMETERS["max_bin"]
         )
         leaf = float(rows.weights.sum()) / CHILDREN
-        seen = min(SHARE_OF_COLUMNS, COLUMNS / max(rows.values.shape[1], 1))
         for depth, trees in COURSES:
-            shape = {"max_depth": depth, "min_child_weight": leaf, "colsample_bytree": seen}
-            parameters = {**PARAMETERS, **shape, "nthread": threads}
+            parameters = {**PARAMETERS, "max_depth": depth, "min_child_weight": leaf, "nthread": threads}
             self._booster = xgb.train(parameters, matrix, trees, xgb_model=self._booster)
         return self
 
