@@ -75,7 +75,6 @@ class DriftReport:
         """Return the headline, one row per figure: label, value, low, high, meaning, note."""
         moved = self.changes[self.changes["reading"].isin(READINGS[2:])]
         rows: list[tuple[str, float | None, float | None, float | None, str, str]] = [
-            ("Verdict", None, None, None, self.reasons[0], self.verdict),
             (
                 "Moved",
                 moved_part(self.changes, READINGS[2:]),
@@ -141,6 +140,7 @@ def drift(
     risks: FloatArray,
     subject_ids: Sequence[str],
     *,
+    as_trained: FloatArray | None = None,
     seed: int = 0,
     permutations: int = PERMUTATIONS,
 ) -> DriftReport:
@@ -164,6 +164,8 @@ def drift(
     risks : array (n,), probabilities
     subject_ids : sequence of str, length n
         Every patient counts once.
+    as_trained : array (n,), optional
+        The risks before the model was recalibrated, if it was since the training: how they moved is told by these.
     seed : int
     permutations : int
 
@@ -189,9 +191,10 @@ def drift(
     _check(fingerprint, blocks, events, risks, subject_ids)
     subjects = np.asarray(subject_ids, dtype=str)
     known = np.full(len(risks), np.nan) if events is None else np.asarray(events, dtype=np.float64)
-    rows = NewRows(blocks, subjects, patient_weights(subjects), np.asarray(risks, dtype=np.float64), known)
+    stated, raw = (np.asarray(each, dtype=np.float64) for each in (risks, risks if as_trained is None else as_trained))
+    rows = NewRows(blocks, subjects, patient_weights(subjects), raw, known)
     changes, shifts = compare(fingerprint, rows, seed, permutations)
-    seen = outlook(fingerprint.performance, events, rows.risks, subjects.tolist(), seed)
+    seen = outlook(fingerprint.performance, events, stated, raw, subjects.tolist(), seed)
     verdict, reasons = _judged(changes, seen)
     lost = never_seen(fingerprint, rows).items()
     problems = tuple(_lost(name, names, fingerprint.modalities[name].bins.are_terms) for name, names in lost)
@@ -273,11 +276,9 @@ def _line(modality: str, what: str, rows: pd.DataFrame) -> str:
     row = rows.iloc[0]
     sized = f"{row['reading']} ({'MMD size' if what == 'all' else 'PSI'} {row['size']:.2f})"
     if what in _FEATURES:
-        kind = {"values": "values of", "used": "use of", "missing": "how often missing:"}[what]
-        used = rows["matters"].sum()
-        return (
-            f"{modality}: {kind} {len(rows)} features moved, {used} of them matter: {_some(rows['feature'].tolist())}"
-        )
+        kind = {"values": "values", "used": "use", "missing": "missingness"}[what]
+        of = f"{len(rows)} feature" + "s" * (len(rows) > 1)
+        return f"{modality}: {kind} of {of} moved ({rows['matters'].sum()} matter): {_some(rows['feature'].tolist())}"
     if what == "all":
         return f"{modality}: the data as a whole {sized}"
     if what == "presence":

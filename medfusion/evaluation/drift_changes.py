@@ -45,6 +45,7 @@ class NewRows:
     weights : array (n,)
         They sum to 1 for each patient.
     risks : array (n,)
+        On the scale of the training.
     events : array (n,)
         1, 0, or NaN where the outcome is not known.
     """

@@ -159,7 +159,12 @@ class Outlook:
 
 
 def outlook(
-    before: Performance, events: FloatArray | None, risks: FloatArray, subject_ids: Sequence[str], seed: int
+    before: Performance,
+    events: FloatArray | None,
+    risks: FloatArray,
+    as_trained: FloatArray,
+    subject_ids: Sequence[str],
+    seed: int,
 ) -> Outlook:
     """Hold new risks, and outcomes where there are any, against the training.
 
@@ -169,16 +174,17 @@ def outlook(
     events : array (n,), or None
         1, 0, or NaN where the outcome is not known.
     risks : array (n,), probabilities
+    as_trained : array (n,), probabilities
+        The same before a recalibration.
     subject_ids : sequence of str, length n
     seed : int
         Of the resampling of patients.
     """
-    mean = _mean(risks, subject_ids, before.mean_risk)
-    expected, error = _expected(risks, subject_ids, seed)
-    change = _with_error(expected - before.expected, float(np.hypot(error, before.expected_error)))
+    now, then = (_expected(each, subject_ids, seed) for each in (risks, as_trained))
+    change = _with_error(then[0] - before.expected, float(np.hypot(then[1], before.expected_error)))
     estimates = {
-        "mean_risk": mean,
-        "expected_auroc": _with_error(expected, error),
+        "mean_risk": _mean(risks, subject_ids, before.mean_risk),
+        "expected_auroc": _with_error(*now),
         "expected_change": replace(change, note=f"{before.expected:.3f} in the training"),
     }
     known = np.zeros(len(risks), dtype=bool) if events is None else ~np.isnan(events)

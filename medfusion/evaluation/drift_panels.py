@@ -36,8 +36,8 @@ class MovedAndMatters:
 
     title: ClassVar[str] = "What moved, and what of it matters"
     caption: ClassVar[str] = (
-        "One point per feature and comparison, and per modality as a whole. Right of the lines, a PSI of 0.1 and 0.25, "
-        "it moved, and much; vermilion is beyond chance. The model leans most on what is high up: parts of all shares."
+        "One point per feature and comparison, and per modality that is there or not. Right of the lines, a PSI of 0.1 "
+        "and 0.25, it moved, and much; vermilion is beyond chance. The model leans most on what is high up."
     )
     changes: pd.DataFrame
 
@@ -50,6 +50,7 @@ class MovedAndMatters:
         from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
 
         shown = self.changes[self.changes["leaning"].notna() & self.changes["size"].notna()]
+        shown = shown[shown["what"] != "all"]
         beyond = shown["reading"] != READINGS[0]
         figure = Figure(figsize=(10.0, 4.6), layout="constrained")
         axes = figure.subplots()
@@ -204,6 +205,7 @@ class EmbeddingShift:
             else:
                 axes.text(0.5, 0.5, "too few patients", transform=axes.transAxes, ha="center", fontsize=9, color=GREY)
             axes.set(xlabel="Squared distance", yticks=[])
+            axes.locator_params(axis="x", nbins=3)
             tidy(axes)
         return figure
 

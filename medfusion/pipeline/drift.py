@@ -19,6 +19,7 @@ from medfusion.evaluation.drift import DriftReport, Fingerprint
 from medfusion.evaluation.drift import drift as compare
 from medfusion.evidence import EvidenceModel
 from medfusion.explain import modality_shares
+from medfusion.fusion.recalibration import Recalibration
 from medfusion.outputs import files
 from medfusion.outputs.ledger import RESEARCH_USE
 from medfusion.outputs.report import write_report
@@ -122,12 +123,21 @@ def drift(
     events = np.array([np.nan if sample.event is None else float(sample.event) for sample in samples])
     subjects = [sample.subject_id for sample in samples]
     embeddings = embedded(opened.model, payloads)
-    report = compare(fingerprint, embeddings, events, predictions.risk, subjects, seed=seed)
+    risks, raw = predictions.risk, _as_trained(opened.model, subjects, payloads, predictions.risk)
+    report = compare(fingerprint, embeddings, events, risks, subjects, as_trained=raw, seed=seed)
     unused = [_unused(name, embeddings[name], payloads[name], subjects) for name in embeddings]
     report = replace(report, problems=(*report.problems, *(problem for problem in unused if problem)))
     if out is not None:
         _write(out, opened, fingerprint, report, int(predictions.seen.sum()))
     return report
+
+
+def _as_trained(model: RiskModel, subjects: Sequence[str], payloads: Payloads, risks: FloatArray) -> FloatArray:
+    """Return risks before recalibration."""
+    plain = Recalibration()
+    if model.recalibration == plain:
+        return risks
+    return replace(model, recalibration=plain, risk_sets=None).predict(subjects, payloads).risk
 
 
 def _importance(evidence: EvidenceModel, embedding: Embedding) -> FloatArray:
@@ -182,9 +192,14 @@ def _write(out: Path, opened: Opened, fingerprint: Fingerprint, report: DriftRep
         "Comparisons": len(report.changes),
         "Samples of patients from training": seen,
     }
-    notes = [RESEARCH_USE, *report.reasons, *(problem.line() for problem in report.problems)]
+    notes = [RESEARCH_USE, *(problem.line() for problem in report.problems)]
     if seen:
         notes.append(
             "Patients of the training are like the training: leave them out to see what new patients are like."
         )
-    write_report(out / "report.html", f"Drift of {model.task}", report.frame(), report.panels, basis, notes)
+    if model.recalibration != Recalibration():
+        notes.append(
+            "The model was recalibrated: how its risks moved is told without that, events are compared with it."
+        )
+    lead, title = [f"{report.verdict.capitalize()}.", *report.reasons], f"Drift of {model.task}"
+    write_report(out / "report.html", title, report.frame(), report.panels, basis, notes, lead)

@@ -2,12 +2,16 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from medfusion.core.errors import DataError, ModelFolderError
+from medfusion.fusion.maps import LogitMap
+from medfusion.fusion.recalibration import Recalibration
+from medfusion.pipeline import open_for_use
 from medfusion.pipeline.data import silent
 from medfusion.pipeline.drift import drift, load_fingerprint
 
@@ -43,7 +47,7 @@ def test_the_report_is_written_as_figures_and_as_a_page(told, trained):
     assert len(numbers["changes"]) == len(report.changes)
     assert set(numbers["mmd"]) == {"ehr", "imaging", "notes"}
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert report.verdict in page
+    assert f"{report.verdict.capitalize()}." in page
     assert all(reason in page for reason in report.reasons)
     assert page.count("<svg") == len(report.panels)
     assert "http:" not in page
@@ -123,6 +127,22 @@ def test_samples_without_an_outcome_are_compared_by_what_the_risks_promise(train
     assert report.outlook.outcomes == 0
     assert report.outlook.estimates["auroc"].note == "no outcome is known"
     assert report.outlook.estimates["expected_auroc"].value is not None
+
+
+def test_a_recalibrated_model_is_not_taken_for_a_drifted_one(trained, told, new_patients, cache, tmp_path):
+    opened = open_for_use(trained.folder, new_patients.folder, cache)
+    halved = Recalibration(map=LogitMap("platt", -2.0, 0.5, 0.5))
+    model = replace(opened.model, recalibration=halved, risk_sets=None)
+    model.save(tmp_path)
+    for suffix in (".json", ".safetensors"):
+        shutil.copy(trained.folder / f"fingerprint{suffix}", tmp_path)
+    report, plain = drift(tmp_path, new_patients.folder, tmp_path / "drift", cache=cache), told[0]
+    pd.testing.assert_frame_equal(report.changes, plain.changes)
+    estimates, before = report.outlook.estimates, plain.outlook.estimates
+    assert estimates["expected_change"] == before["expected_change"]
+    assert estimates["mean_risk"].value < before["mean_risk"].value / 1.5
+    assert estimates["observed_expected"].value > 1.5 * before["observed_expected"].value
+    assert "The model was recalibrated" in (tmp_path / "drift" / "report.html").read_text()
 
 
 def test_a_model_without_a_fingerprint_is_to_be_trained_again(trained, new_patients, tmp_path):
