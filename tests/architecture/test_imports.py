@@ -70,11 +70,16 @@ def test_the_command_line_starts_without_the_heavy_libraries():
     assert done.stdout.strip() == "[]"
 
 
+NETWORKS = {f"medfusion.fusion.{name}" for name in ("learned", "networks", "training")}
+"""What is torch from the first line on; loaded only where such a network is wanted."""
+
+
 def test_importing_everything_says_nothing_and_sets_nothing_up():
     code = (
         "import logging, pkgutil, sys, warnings, medfusion\n"
         "before = (list(warnings.filters), list(logging.root.handlers), logging.root.level)\n"
-        "names = [m.name for m in pkgutil.walk_packages(medfusion.__path__, 'medfusion.')]\n"
+        "names = {m.name for m in pkgutil.walk_packages(medfusion.__path__, 'medfusion.')}\n"
+        f"names = sorted(names - {NETWORKS})\n"
         "import numpy, pandas, pyarrow, scipy.optimize, sklearn, sklearn.model_selection, xgboost\n"
         "loaded = list(warnings.filters)\n"
         "for name in names: __import__(name)\n"
@@ -86,6 +91,15 @@ def test_importing_everything_says_nothing_and_sets_nothing_up():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (done.stdout.strip(), done.stderr) == ("0", "")
+
+
+def test_torch_is_loaded_where_a_network_is_wanted_and_not_for_a_sum():
+    code = (
+        "import sys, medfusion.fusion as fusion; fusion.new_fusion('late'); before = 'torch' in sys.modules\n"
+        "fusion.new_fusion('joint'); print(before, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False True"
 
 
 def modules():
