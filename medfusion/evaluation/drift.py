@@ -16,7 +16,7 @@ import pandas as pd
 
 from medfusion.core.errors import DataError, Problem
 from medfusion.core.types import Embedding, FloatArray
-from medfusion.evaluation.drift_changes import NewRows, compare, moved_part, never_seen
+from medfusion.evaluation.drift_changes import OF_FEATURES, NewRows, compare, moved_part, never_seen
 from medfusion.evaluation.drift_fingerprint import Fingerprint, patient_weights
 from medfusion.evaluation.drift_kernel import PERMUTATIONS, Shift
 from medfusion.evaluation.drift_outcomes import Outlook, outlook
@@ -31,9 +31,7 @@ MOVED: Verdict = "moved, performance probably not hurt"
 HURT: Verdict = "performance probably hurt"
 HURT_FROM = 0.2
 """Where no outcomes tell, performance counts as hurt if so much of what the model leans on moved much."""
-_FEATURES = {"values", "used", "missing"}
 _NAMED = 5
-_BEYOND = READINGS[1:]
 Panel = MovedAndMatters | WhoHasWhat | RiskShift | EmbeddingShift
 
 
@@ -275,7 +273,7 @@ def _told(changes: pd.DataFrame) -> list[str]:
 def _line(modality: str, what: str, rows: pd.DataFrame) -> str:
     row = rows.iloc[0]
     sized = f"{row['reading']} ({'MMD size' if what == 'all' else 'PSI'} {row['size']:.2f})"
-    if what in _FEATURES:
+    if what in OF_FEATURES:
         kind = {"values": "values", "used": "use", "missing": "missingness"}[what]
         of = f"{len(rows)} feature" + "s" * (len(rows) > 1)
         return f"{modality}: {kind} of {of} moved ({rows['matters'].sum()} matter): {_some(rows['feature'].tolist())}"
