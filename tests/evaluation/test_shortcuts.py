@@ -22,7 +22,7 @@ def audit(events, risks, columns, folds=None, presence=None, ids=None, **more):
     folds = patient_folds(ids, events, 5, 0) if folds is None else folds
     presence = np.ones((n, 1), dtype=bool) if presence is None else presence
     names = ["imaging", "ehr"][: presence.shape[1]]
-    more.setdefault("resamples", 200)
+    more.setdefault("resamples", 100)
     return shortcut_audit(events, risks, ids, folds, columns, presence, names, 0, **more)
 
 
@@ -61,11 +61,11 @@ def test_what_two_views_tell_is_what_the_table_of_two_by_two_says():
     # In every fold: of 8 with the event 6 are AP, of 12 without it 3.
     view = np.tile(["AP"] * 6 + ["PA"] * 2 + ["AP"] * 3 + ["PA"] * 9, 5)
     events, folds = np.tile([True] * 8 + [False] * 12, 5), np.repeat(range(5), 20)
-    risks = np.random.default_rng(0).uniform(size=100)
+    risks = 0.5 * np.random.default_rng(0).uniform(size=100) + 0.2 * events
     found = only(audit(events, risks, {"view": view}, folds), "view")
     assert found.alone.value == pytest.approx(0.5 * (1.0 + 6 / 8 - 3 / 12))
     assert found.model.value == pytest.approx(roc_auc_score(events, risks))
-    assert found.share.value == pytest.approx(0.25 / (found.model.value - 0.5) if found.model.value > 0.5 else np.nan)
+    assert found.share.value == pytest.approx(0.25 / (found.model.value - 0.5))
 
 
 def test_a_column_that_tells_nothing_looks_like_chance_and_not_like_less():
@@ -175,7 +175,7 @@ def test_a_column_that_cannot_be_judged_says_why(values, said):
     _, _, ill, events = drawn(8, 0.0, 1.0)
     audited = audit(events, expit(ill), {"column": values, "hours": np.arange(N)})
     assert only(audited, "column").verdict == said
-    assert f"Not judged: column ({said})." in audited.sentences
+    assert audited.sentences[-1].startswith(f"Not judged: column ({said})")
     assert only(audited, TOGETHER).alone.value is not None
 
 
