@@ -71,7 +71,7 @@ def described(films: Sequence[Film]) -> dict[str, str | float]:
 
 def _sizes(film: Film) -> dict[str, float]:
     rows, columns = film.size
-    sizes = {"rows": rows, "columns": columns, "aspect": columns / rows}
+    sizes = {"rows": rows, "columns": columns, "aspect": round(columns / rows, 2)}
     return {**sizes, "slices": film.source.total} if isinstance(film.source, Scan) else sizes
 
 
