@@ -167,7 +167,7 @@ def page(measured: dict[str, Any]) -> str:
         f"cohorts has a standard error of {error:.1f} points.\n\n"
         f"{markdown_table(header, rows)}\n"
         "Bold is what medfusion gives. Scores are binormal; where a patient has several samples, "
-        f"{ALIKE:.0%} of the variance of scores, and of the leaning towards the event, is the patient's. "
+        f"{100 * ALIKE:.0f} % of the variance of scores, and of the leaning towards the event, is the patient's. "
         "Percentiles fall short because an AUROC near 1 varies more to below than to above, and because few patients "
         "with the event vary too little among each other.\n\n"
         f"{measured['processor_seconds']:.0f} s of one core. {machine_line(measured['machine'])}\n"
