@@ -43,8 +43,6 @@ from medfusion.evaluation.recommend import (
     recommend,
 )
 
-__all__ = ["EVERY", "Comparison", "Cost", "Recommendation", "compare_contenders"]
-
 Panel = ContenderFigure | DifferenceFigure | PatternComparison | MissingnessFigure | CostFigure
 _MEANINGS = {
     "auroc": "How often somebody with the event has the higher risk; 0.5 is chance, 1 perfect",

@@ -23,8 +23,6 @@ from medfusion.evaluation.drift_outcomes import Outlook, outlook
 from medfusion.evaluation.drift_panels import EmbeddingShift, MovedAndMatters, RiskShift, WhoHasWhat
 from medfusion.evaluation.drift_psi import READINGS
 
-__all__ = ["DriftReport", "Fingerprint", "Verdict", "drift"]
-
 Verdict = Literal["no sign of drift", "moved, performance probably not hurt", "performance probably hurt"]
 NONE: Verdict = "no sign of drift"
 MOVED: Verdict = "moved, performance probably not hurt"

@@ -15,8 +15,9 @@ from medfusion.core.errors import DataError, ModelFolderError, Problem
 from medfusion.core.folds import Patients
 from medfusion.core.state import load_state
 from medfusion.core.types import Block, Embedding, FloatArray
-from medfusion.evaluation.drift import DriftReport, Fingerprint
+from medfusion.evaluation.drift import DriftReport
 from medfusion.evaluation.drift import drift as compare
+from medfusion.evaluation.drift_fingerprint import Fingerprint
 from medfusion.evidence import EvidenceModel
 from medfusion.explain import modality_shares
 from medfusion.fusion.recalibration import Recalibration
