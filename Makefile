@@ -22,7 +22,7 @@ doctests: .venv/.test-ready
 	$(BIN)/pytest --doctest-modules medfusion
 
 tests: .venv/.test-ready
-	$(BIN)/pytest tests
+	$(BIN)/pytest -n auto --dist loadfile tests
 
 notebooks: .venv/.test-ready
 	$(BIN)/pytest --nbmake --nbmake-timeout=600 notebooks
