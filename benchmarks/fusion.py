@@ -138,9 +138,9 @@ def cohort_page(measured: Mapping[str, Any], pairs: Mapping[int, PairedFigures],
     return f"""# Contenders and recipes of others on {measured["cohort"]}
 
 `fusion.py cohort {args.cohort.name} {args.task} --seeds {" ".join(map(str, args.seeds))}`:
-{measured["samples"]} samples, {measured["events"]} events; nested cross-validation,
-5 outer folds by patient, the same for all. Figures are means over
-the seeds. Recommended is what `medfusion compare` recommends with that seed.
+{measured["samples"]} samples, {measured["events"]} events; nested cross-validation by patient, 5 outer folds,
+the same for all. Figures are means over the seeds. Recommended is what `medfusion compare` recommends with that seed;
+the rivals take no part in that.
 
 {markdown_table(["", "AUROC", "AUPRC", "Brier", "ECE", "debiased", "by chance"], rows)}
 {markdown_table(["seed", "recommended", "AUROC", *RIVALS], seeds)}

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from medfusion.core.types import FloatArray
 from medfusion.evaluation.comparison_tables import EVERY
-from medfusion.evaluation.metrics import calibration_error, chance_calibration_error
+from medfusion.evaluation.metrics import calibration_error, chance_calibration_error, debiased_calibration_error
 from medfusion.evaluation.paired import PairedFigures
 from medfusion.evaluation.recommend import recommend
 from medfusion.pipeline.compare import THRESHOLDS, Run, contenders_of, judged
@@ -164,6 +164,7 @@ def pattern_rows(runs: Mapping[int, Run], risks: Mapping[int, Risks]) -> list[di
                 "patients": int(each["subject"].nunique()),
                 "events": int(events.sum()),
                 "ece": calibration_error(events, risk),
+                "ece_debiased": debiased_calibration_error(events, risk),
                 "ece_chance": float(chance_calibration_error(risk, 0).value or 0.0),
                 "risk_less_rate": float(risk.mean() - events.mean()),
             }
@@ -198,16 +199,16 @@ def missing_page(measured: Mapping[str, Any], args: argparse.Namespace) -> str:
         [
             f"{row['trained']}: {row['pattern']}",
             *(str(row[column]) for column in ("n", "patients", "events")),
-            *(number(row[column]) for column in ("ece", "ece_chance", "risk_less_rate")),
+            *(number(row[column]) for column in ("ece", "ece_debiased", "ece_chance", "risk_less_rate")),
         ]
         for row in measured["patterns"]
         if row["n"] >= PATTERN_N
     ]
     return f"""# Half of each modality removed at random: {measured["cohort"]}
 
-`fusion.py missing {args.cohort.name} {args.task} --seeds {" ".join(map(str, args.seeds))}`: from each sample every
-modality is taken with a probability of {RATE:g}, whichever the others are. "Trained as is": only test samples lose
-records.
+`fusion.py missing {args.cohort.name} {args.task} --seeds {" ".join(map(str, args.seeds))}`: every modality is taken
+from a sample with a probability of {RATE:g}, whichever of the others are.
+"Trained as is": only test samples lose records.
 "Trained with it": the training part has lost them at the same rate, and encoders, heads and fusion saw only what is
 left; both are tested on the same samples with the same records removed. Losses are against complete records in training
 and test; means over seeds, intervals paired by patient. Recommended:
@@ -224,7 +225,7 @@ AUROC where half of the samples lose one modality only, all trained as is:
 Of the recommended; samples of all seeds together (n), so that a patient may count once per seed; patterns with fewer
 than {PATTERN_N} are in the JSON. The last column is the mean risk less the share of events.
 
-{markdown_table(["", "n", "patients", "events", "ECE", "by chance", "mean bias"], patterns)}
+{markdown_table(["", "n", "patients", "events", "ECE", "debiased", "by chance", "mean bias"], patterns)}
 ## Aims
 
 {aims_text(measured["aims"])}"""
