@@ -108,7 +108,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    ["[]", "{}", '{"format": 2}', '{"format": "1"}', "not json", "\udcff", "[" * 100_000],
+    ["[]", "{}", '{"format": 1}', '{"format": "2"}', "not json", "\udcff", "[" * 100_000],
     ids=lambda text: text[:9],
 )
 def test_a_card_of_another_format_is_refused(copied, content):
