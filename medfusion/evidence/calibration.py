@@ -12,6 +12,8 @@ from scipy.special import expit
 from medfusion.core.state import State
 from medfusion.core.types import BoolArray, FloatArray
 
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class Platt:
@@ -42,8 +44,9 @@ class Platt:
         """
         positive, negative = float(weights[events].sum()), float(weights[~events].sum())
         targets = np.where(events, (positive + 1) / (positive + 2), 1 / (negative + 2))
-        spread = float(scores.std()) or 1.0
-        centre = float(scores.mean())
+        centre, spread = float(scores.mean()), float(scores.std())
+        # Of equal scores, the mean may be off by rounding; this is no spread that a slope could be fitted to.
+        spread = spread if spread > _ROUNDING * float(np.abs(scores).max()) else 1.0
         scaled = (scores - centre) / spread
 
         def loss(parameters: FloatArray) -> tuple[float, FloatArray]:

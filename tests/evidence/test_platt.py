@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
@@ -72,6 +72,7 @@ def test_scores_that_are_all_alike_give_the_base_rate():
     st.floats(0.1, 20.0),
     st.floats(-50.0, 50.0),
 )
+@example(rows=([0.0] * 3, [False, False, True]), scale=1.0, shift=22.268679153764843)
 def test_the_slope_is_never_negative_and_the_scale_of_the_score_does_not_matter(rows, scale, shift):
     scores, events = np.array(rows[0]), np.array(rows[1])
     weights = np.ones(len(events))
