@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from medfusion import __version__
-from medfusion.cli.show import out_console
+from medfusion.cli.show import say
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,5 +21,5 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        out_console.print(f"medfusion {__version__}", highlight=False)
+        say(f"medfusion {__version__}")
         raise typer.Exit

@@ -35,6 +35,7 @@ from medfusion.cli.show import (
     print_results,
     problem_json,
     progress,
+    say,
 )
 from medfusion.core.errors import shortened
 
@@ -58,15 +59,12 @@ def demo(
     print_results({"fused": result.evaluation}, "New patients")
     out_console.print(ledger_text(result.report))
     patient = result.report.subject_id
-    out_console.print(
+    say(
         f"\nLook at the result:\n"
         f"  {out}/patient.html              one patient: film, curves, notes and the ledger\n"
         f"  {out}/evaluation/report.html    how good the model is\n"
         f"  {out}/scores/                   predictions.parquet, ledger.parquet, quarantine.parquet\n"
-        f"  medfusion explain {out}/model {out}/new-patients --subject {patient}\n",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        f"  medfusion explain {out}/model {out}/new-patients --subject {patient}\n"
     )
 
 
@@ -91,7 +89,7 @@ def validate(
     else:
         print_problems(problems, out_console)
         errors = sum(problem.severity == "error" for problem in problems)
-        out_console.print(f"{errors} errors, {len(problems) - errors} warnings in {cohort}", highlight=False)
+        say(f"{errors} errors, {len(problems) - errors} warnings in {cohort}")
     raise typer.Exit(DATA_PROBLEM if problems else DONE)
 
 
@@ -137,9 +135,9 @@ def compare(
     if as_json:
         return print_json(result.as_dict())
     print_estimates(result.estimates, "Left-out patients", f"{result.n} samples of {result.n_subjects} patients")
-    out_console.print(result.recommendation.reason, highlight=False, markup=False)
-    out_console.print(f"  {train_command(result, cohort, run.task)}", highlight=False, markup=False, soft_wrap=True)
-    out_console.print(f"written: {out / 'metrics.json'}, {out / 'report.html'}", highlight=False)
+    say(result.recommendation.reason)
+    say(f"  {train_command(result, cohort, run.task)}")
+    say(f"written: {out / 'metrics.json'}, {out / 'report.html'}")
     return None
 
 
@@ -188,7 +186,7 @@ def train(
     if as_json:
         return print_json({name: result.as_dict() for name, result in training.results.items()})
     print_results(training.results, "Out of fold, by patient")
-    out_console.print(f"model written to {out}, with model_card.html and tripod.html", highlight=False)
+    say(f"model written to {out}, with model_card.html and tripod.html")
     return None
 
 

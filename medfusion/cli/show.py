@@ -24,6 +24,11 @@ _HEADINGS = {"auroc": "AUROC", "auprc": "AUPRC", "brier": "Brier", "ece": "ECE",
 out_console, err_console = Console(), Console(stderr=True)
 
 
+def say(text: str) -> None:
+    """Print words as they are: never broken, coloured or cut, so that a program can read them."""
+    out_console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def progress() -> Iterator[Callable[[str, int], Advance]]:
     """Show a bar per stage on standard error, where that is a terminal."""
@@ -80,7 +85,7 @@ def print_left_out(problems: Sequence[Problem]) -> None:
     errors = [problem for problem in problems if problem.severity == "error"]
     print_problems(errors, err_console)
     if errors:
-        err_console.print(f"{len(errors)} lines above: what could not be used was left out", highlight=False)
+        err_console.print(f"{len(errors)} lines above: what could not be used was left out", highlight=False, soft_wrap=True)
 
 
 def problem_json(problem: Problem) -> dict[str, str]:

@@ -30,6 +30,7 @@ from medfusion.cli.show import (
     print_problems,
     print_results,
     progress,
+    say,
 )
 from medfusion.core.errors import UsageError
 
@@ -78,10 +79,10 @@ def evaluate(
         return print_json(result.as_dict())
     print_results({"fused": result.evaluation}, str(cohort))
     for sentence in () if result.subgroups is None else result.subgroups.sentences:
-        out_console.print(sentence, highlight=False, markup=False)
+        say(sentence)
     if result.costs is not None:
-        out_console.print(result.costs.text(), highlight=False, markup=False)
-    out_console.print(f"written: {out / 'metrics.json'}, {out / 'report.html'}", highlight=False)
+        say(result.costs.text())
+    say(f"written: {out / 'metrics.json'}, {out / 'report.html'}")
     return None
 
 
@@ -121,8 +122,8 @@ def recalibrate(
         sides = {"before": result.before.as_dict(), "after": result.after.as_dict()}
         return print_json({"recalibration": result.recalibration.text(), "model_id": result.model_id, **sides})
     print_results({"before": result.before, "after": result.after}, "Patients left out of the recalibration")
-    out_console.print(result.recalibration.text(), highlight=False, markup=False)
-    out_console.print(f"model written to {out}, with recalibration.html", highlight=False)
+    say(result.recalibration.text())
+    say(f"model written to {out}, with recalibration.html")
     return None
 
 
@@ -151,9 +152,9 @@ def drift(
         print_problems(report.problems, err_console)
         out_console.print(report.verdict, style="bold", highlight=False, markup=False)
         for reason in report.reasons:
-            out_console.print(f"- {reason}", highlight=False, markup=False)
+            say(f"- {reason}")
         if out:
-            out_console.print(f"written: {out / 'drift.json'}, {out / 'report.html'}", highlight=False)
+            say(f"written: {out / 'drift.json'}, {out / 'report.html'}")
     raise typer.Exit(DATA_PROBLEM if report.verdict == HURT else DONE)
 
 
@@ -177,7 +178,7 @@ def reproduce(
         print_json(result.as_dict())
     else:
         print_problems([*result.data, *result.versions], err_console)
-        out_console.print(result.text(), highlight=False, markup=False)
+        say(result.text())
     raise typer.Exit(DONE if result.reproduced else DATA_PROBLEM)
 
 
@@ -207,7 +208,7 @@ def score(
         print_json({"scored": scoring.scored, "quarantined": len(scoring.quarantined), "out": str(out)})
     else:
         quarantined = len(scoring.quarantined)
-        out_console.print(f"{scoring.scored} samples scored, {quarantined} quarantined: {out}", highlight=False)
+        say(f"{scoring.scored} samples scored, {quarantined} quarantined: {out}")
     raise typer.Exit(DATA_PROBLEM if scoring.quarantined else DONE)
 
 
@@ -245,5 +246,5 @@ def explain(
         return print_json(ledger_json(report))
     out_console.print(ledger_text(report))
     for written in filter(None, (html, figure)):
-        out_console.print(f"written: {written}", highlight=False)
+        say(f"written: {written}")
     return None
