@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -75,12 +75,21 @@ class Event:
     unit: str
 
 
-def draw_levels(rng: np.random.Generator, severity: float) -> dict[str, float]:
-    """Draw a patient's level of each quantity that is measured in this patient, as a standard normal."""
+def draw_levels(rng: np.random.Generator, severity: float, always: Collection[str] = ()) -> dict[str, float]:
+    """Draw a patient's level of each quantity that is measured in this patient, as a standard normal.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    severity : float
+        How ill the patient is, as a standard normal.
+    always : collection of str
+        Codes of quantities that are measured in everybody.
+    """
     levels = {}
     for code, quantity in QUANTITIES.items():
         own = rng.standard_normal()
-        if rng.random() < quantity.measured:
+        if rng.random() < quantity.measured or code in always:
             levels[code] = quantity.severity * severity + np.sqrt(1.0 - quantity.severity**2) * own
     return levels
 

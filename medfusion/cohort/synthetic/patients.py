@@ -125,7 +125,7 @@ class _Stay:
             absent=_draw_absent(rng, recipe),
             anatomy=draw_anatomy(rng, patient.sex),
             opacities=draw_opacities(rng, in_lungs),
-            levels=draw_levels(rng, illness),
+            levels=draw_levels(rng, illness, recipe.always_measured),
             findings=draw_findings(rng, elsewhere),
         )
 

@@ -3,8 +3,9 @@
 ``additive``
     Films, values and notes each add to the log-odds: a learnt ledger can be held against it, and adding up is right.
 ``interaction``
-    The risk is high only where the film is opaque and the lactate is raised; either without the other is a little
-    less than nothing. What adds up evidence modality by modality cannot say so. Notes add their own.
+    The risk is high only where the film is opaque and the lactate is raised, and then nearly certain; either without
+    the other lowers it a little. What adds up evidence modality by modality cannot say so. Notes add a little of
+    their own.
 ``useless``
     As additive, but of the notes: they say nothing about the outcome, neither by themselves nor through what goes
     with it. Whoever listens to them can only lose.
@@ -15,7 +16,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import prod
 from typing import Literal
@@ -112,6 +113,8 @@ class Recipe:
         Part of the patients of whom no more than age, sex and site is known.
     second_prediction : float
         Part of the patients without an event who are asked about again a day later.
+    always_measured : set of str
+        Quantities that everybody has of whom anything is measured.
     shared_illness : bool
         Whether values, opacities and findings go together, because one illness is behind all of them.
     """
@@ -122,6 +125,7 @@ class Recipe:
     absent: Mapping[str, float] = field(default_factory=lambda: {"imaging": 0.20, "ehr": 0.05, "notes": 0.15})
     only_static: float = 0.03
     second_prediction: float = 0.25
+    always_measured: frozenset[str] = frozenset()
     shared_illness: bool = True
 
 
@@ -137,28 +141,37 @@ _DRIVERS: Mapping[str, Driver] = {
     "mottling": Driver("notes", 1.1, PREVALENCE["mottling"], 0.0, 1.0),
     "ambulating": Driver("notes", -1.1, PREVALENCE["ambulating"], 0.0, 1.0),
 }
-_FILM, _LACTATE = (0.06, 0.14), (1.6, 2.4)
+_FILM, _LACTATE = (0.03, 0.11), (1.4, 2.2)
 """Where the opaque fraction and the lactate (mmol/L) of the interaction turn from normal to abnormal."""
-_ALONE = -1.0
-"""Log-odds of one of the two without the other."""
+_ALONE, _TOGETHER = -1.5, 12.0
+"""Log-odds of each of the two by itself, and of both beyond that."""
 
 
-def _of(*modalities: str) -> dict[str, Driver]:
-    return {name: driver for name, driver in _DRIVERS.items() if driver.modality in modalities}
+def _of(*modalities: str, times: float = 1.0) -> dict[str, Driver]:
+    return {
+        name: replace(driver, per_unit=times * driver.per_unit)
+        for name, driver in _DRIVERS.items()
+        if driver.modality in modalities
+    }
+
+
+def _ramp(modality: str, normal: float, abnormal: float) -> Driver:
+    return Driver(modality, _ALONE / (abnormal - normal), normal, normal, abnormal)
 
 
 TRUTHS: Mapping[TruthKind, Recipe] = {
     "additive": Recipe(-1.45, _DRIVERS),
     "interaction": Recipe(
-        -1.75,
+        -1.15,
         {
-            "opaque_fraction": Driver("imaging", _ALONE / (_FILM[1] - _FILM[0]), _FILM[0], *_FILM),
-            "lactate": Driver("ehr", _ALONE / (_LACTATE[1] - _LACTATE[0]), _LACTATE[0], *_LACTATE),
-            **_of("notes"),
+            "opaque_fraction": _ramp("imaging", *_FILM),
+            "lactate": _ramp("ehr", *_LACTATE),
+            **_of("notes", times=0.5),
         },
-        {"opaque_fraction x lactate": Product(8.0, {"opaque_fraction": _FILM, "lactate": _LACTATE})},
+        {"opaque_fraction x lactate": Product(_TOGETHER, {"opaque_fraction": _FILM, "lactate": _LACTATE})},
         # Who lacks one of the two is no use to a comparison of methods.
         absent={"imaging": 0.08, "ehr": 0.04, "notes": 0.08},
+        always_measured=frozenset({"lactate"}),
     ),
     # A second prediction is for those who had no event, and notes can tell it from a first; so can who has no notes,
     # if others lack everything.
