@@ -85,7 +85,9 @@ def print_left_out(problems: Sequence[Problem]) -> None:
     errors = [problem for problem in problems if problem.severity == "error"]
     print_problems(errors, err_console)
     if errors:
-        err_console.print(f"{len(errors)} lines above: what could not be used was left out", highlight=False, soft_wrap=True)
+        err_console.print(
+            f"{len(errors)} lines above: what could not be used was left out", highlight=False, soft_wrap=True
+        )
 
 
 def problem_json(problem: Problem) -> dict[str, str]:
