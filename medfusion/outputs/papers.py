@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medfusion.outputs.files import write_text
+from medfusion.core.files import write_text
 from medfusion.outputs.model_card import model_card
 from medfusion.outputs.tripod import tripod
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medfusion.core.files import write_text
 from medfusion.core.views import ImageView, Series, SeriesView, Span, TextView, View
-from medfusion.outputs.files import write_text
 from medfusion.outputs.ledger import RiskReport, feature_text, footnotes, percent, signed
 from medfusion.outputs.page import png_uri, render, svg
 from medfusion.outputs.waterfall import LOWERS, RAISES, waterfall

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
-from medfusion.outputs.files import write_text
+from medfusion.core.files import write_text
 from medfusion.outputs.page import render, svg
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from scipy.special import expit
 
 from medfusion.core.errors import Problem
+from medfusion.core.files import atomic
 from medfusion.core.schema import Column, TableSchema
 from medfusion.core.types import TOLERANCE, BoolArray, Distance, Explanation, FloatArray, Sample
-from medfusion.outputs.files import atomic
 from medfusion.outputs.fold import fold
 
 _WHO = (

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from medfusion.core import files
 from medfusion.core.errors import DataError
 from medfusion.core.types import Sample
 from medfusion.evaluation.decision import check_thresholds
@@ -19,7 +20,6 @@ from medfusion.evaluation.evaluate import Evaluation, evaluate
 from medfusion.evaluation.shortcuts import ShortcutAudit
 from medfusion.evaluation.subgroups import Subgroups, by_subgroup
 from medfusion.evaluation.subgroups_columns import columns_of
-from medfusion.outputs import files
 from medfusion.outputs.ledger import RESEARCH_USE
 from medfusion.outputs.report import write_report
 from medfusion.pipeline.data import Track, silent

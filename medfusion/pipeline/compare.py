@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from medfusion.cohort import Cohort, open_cohort, require_two_classes
+from medfusion.core import files
 from medfusion.core.errors import DataError, MedfusionWarning, Problem
 from medfusion.core.folds import Patients, patient_folds
 from medfusion.core.types import Block, BoolArray, FloatArray
@@ -30,7 +31,6 @@ from medfusion.evaluation.recommend import Cost
 from medfusion.evaluation.shortcuts import ShortcutAudit
 from medfusion.evidence import EvidenceModel
 from medfusion.fusion import KINDS, new_fusion
-from medfusion.outputs import files
 from medfusion.outputs.report import write_report
 from medfusion.pipeline.data import Settings, Track, build_modalities, read_payloads, silent
 from medfusion.pipeline.fit import FOLDS, divided, fit_fusion, fit_modality

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from medfusion.core import files
 from medfusion.core.errors import DataError, ModelFolderError, Problem
 from medfusion.core.folds import Patients
 from medfusion.core.state import load_state
@@ -21,7 +22,6 @@ from medfusion.evaluation.drift_fingerprint import Fingerprint
 from medfusion.evidence import EvidenceModel
 from medfusion.explain import modality_shares
 from medfusion.fusion.recalibration import Recalibration
-from medfusion.outputs import files
 from medfusion.outputs.ledger import RESEARCH_USE
 from medfusion.outputs.report import write_report
 from medfusion.pipeline.data import Track, silent

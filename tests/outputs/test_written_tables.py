@@ -10,8 +10,8 @@ from jsonschema import Draft202012Validator
 from scipy.special import expit
 
 from medfusion.core.errors import Problem
+from medfusion.core.files import atomic
 from medfusion.core.types import Distance, Explanation, FeatureShare, Sample
-from medfusion.outputs.files import atomic
 from medfusion.outputs.fold import fold
 from medfusion.outputs.tables import (
     LEDGER,
