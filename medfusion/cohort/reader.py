@@ -157,12 +157,12 @@ class Cohort:
         return frozenset(self.samples)
 
 
-def open_cohort(root: Path | str, modalities: Sequence[Modality], task: str | None = None) -> Cohort:
+def open_cohort(root: Path | str | CohortFolder, modalities: Sequence[Modality], task: str | None = None) -> Cohort:
     """Open a cohort folder.
 
     Parameters
     ----------
-    root : Path or str
+    root : Path, str or CohortFolder
     modalities : sequence of Modality
     task : str, optional
         May be left out where the cohort has one task.
@@ -179,7 +179,7 @@ def open_cohort(root: Path | str, modalities: Sequence[Modality], task: str | No
     DataError
         If there is no cohort.toml, no label that can be used, or if some times have a zone and others have none.
     """
-    folder = CohortFolder.open(root)
+    folder = root if isinstance(root, CohortFolder) else CohortFolder.open(root)
     chosen = choose_task(folder.config, task)
     labels = read_labels(folder, chosen)
     facts = read_subjects(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
-import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +45,13 @@ def read_csv(path: Path, file: str, problems: list[Problem]) -> tuple[pa.Table, 
         If the file is empty, is not UTF-8, or has quotation marks that do not pair up: then nobody knows where a
         cell ends, and one patient's text could run into the next one's.
     """
-    data = path.read_bytes()
-    if not data.removeprefix(_BOM).strip():
-        raise _rejected(file, "empty-file", "empty", "a header and rows", "fill it, or remove the file")
-    if b"\n" not in data and b"\r" not in data:
-        data += b"\n"
-    _check_encoding(data, file)
-    _check_quotes(data, file)
+    pieces = list(iterate_csv(path, file, problems))
+    return pa.concat_tables([table for table, _ in pieces]), np.concatenate([rows for _, rows in pieces])
+
+
+def iterate_csv(path: Path, file: str, problems: list[Problem]) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
+    """Read a CSV file as `read_csv` does, piece by piece; there is at least one piece, and it may have no rows."""
+    lines = _check(path, file)
     ragged: list[pacsv.InvalidRow] = []
 
     def leave_out(row: pacsv.InvalidRow) -> str:
@@ -59,9 +59,11 @@ def read_csv(path: Path, file: str, problems: list[Problem]) -> tuple[pa.Table, 
         return "skip"
 
     try:
-        names = _header(data)
-        table = pacsv.read_csv(
-            pa.BufferReader(data),
+        names = _header(path)
+        # A header that no line ends is no header to pyarrow.
+        source = path if lines else pa.BufferReader(path.read_bytes() + b"\n")
+        reader = pacsv.open_csv(
+            source,
             # Only a single thread knows the numbers of rows.
             read_options=pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
             parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=leave_out),
@@ -69,59 +71,99 @@ def read_csv(path: Path, file: str, problems: list[Problem]) -> tuple[pa.Table, 
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
             ),
         )
+        yield from _numbered(reader, ragged)
     except (pa.ArrowException, csv.Error) as error:
         raise _rejected(file, "unreadable-table", str(error).splitlines()[0], "a table", _UTF8_REMEDY) from None
     problems.extend(shortened(_ragged(row, file) for row in ragged))
-    # pyarrow counts from 1 and counts the header.
-    rows = np.arange(1, table.num_rows + len(ragged) + 1)
-    return table, np.delete(rows, [row.number - 2 for row in ragged])
 
 
-def _header(data: bytes) -> list[str]:
+def _numbered(
+    reader: pacsv.CSVStreamingReader, ragged: Sequence[pacsv.InvalidRow]
+) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
+    """Yield the batches with the numbers of their rows; a row that was left out has one, too."""
+    last = 0
+    for batch in reader:
+        # pyarrow counts from 1 and counts the header. A batch is there when all of its rows have been looked at.
+        gone = np.array(sorted(row.number - 1 for row in ragged if row.number - 1 > last), dtype=np.int64)
+        numbers = np.setdiff1d(np.arange(last + 1, last + batch.num_rows + len(gone) + 1), gone)[: batch.num_rows]
+        last = int(numbers[-1]) if len(numbers) else last
+        yield pa.Table.from_batches([batch]), numbers
+    if not last:
+        yield reader.schema.empty_table(), np.empty(0, dtype=np.int64)
+
+
+def _header(path: Path) -> list[str]:
     """Read the names of the columns; a header may be quoted, and span lines."""
-    with io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="") as text:
+    with path.open(encoding="utf-8-sig", newline="") as text:
         return next((row for row in csv.reader(text) if row), [])
 
 
-def _check_encoding(data: bytes, file: str) -> None:
-    """Refuse what is not UTF-8, and say where; piece by piece, for a file may be large."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    for start in range(0, len(data), _BLOCK_BYTES):
-        piece = data[start : start + _BLOCK_BYTES]
-        try:
-            decoder.decode(piece, final=start + _BLOCK_BYTES >= len(data))
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, start + error.start) + 1
-            got = f"byte 0x{error.object[error.start]:02x} in line {line}"
-            raise _rejected(file, "not-utf8", got, "UTF-8", _UTF8_REMEDY) from None
+def _check(path: Path, file: str) -> int:
+    """Refuse a file whose cells cannot be told apart; return the number of its line ends."""
+    check, blank = _Check(file), True
+    with path.open("rb") as data:
+        piece = data.read(_BLOCK_BYTES).removeprefix(_BOM)
+        while piece:
+            following = data.read(_BLOCK_BYTES)
+            blank = blank and not piece.strip()
+            check.see(piece, following[:1])
+            piece = following
+    if blank:
+        raise _rejected(file, "empty-file", "empty", "a header and rows", "fill it, or remove the file")
+    check.end()
+    return check.line_ends
 
 
-def _check_quotes(data: bytes, file: str) -> None:
-    """Refuse quotation marks that do not pair up.
+class _Check:
+    """Looks through the bytes of a file, piece by piece: UTF-8, and quotation marks that pair up.
 
     Taken in turn, marks open and close a cell (a doubled mark closes and opens it again). One that opens has to
     stand at the start of a cell, one that closes at its end.
     """
-    text = np.frombuffer(data, dtype=np.uint8)
-    marks = np.flatnonzero(text == _QUOTE)
-    if not len(marks):
-        return
-    ends = np.frombuffer(b',\r\n"', dtype=np.uint8)
-    start = len(_BOM) if data.startswith(_BOM) else 0
-    opening, closing = marks[::2], marks[1::2]
-    before, after = text[np.maximum(opening - 1, 0)], text[np.minimum(closing + 1, len(text) - 1)]
-    wrong = np.concatenate(
-        [
-            opening[~np.isin(before, ends) & (opening != start)],
-            closing[~np.isin(after, ends)],
-            marks[-1:] if len(marks) % 2 else marks[:0],
-        ]
-    )
-    if len(wrong):
-        line = data.count(b"\n", 0, int(wrong.min())) + 1
+
+    _AROUND = np.frombuffer(b',\r\n"', dtype=np.uint8)
+
+    def __init__(self, file: str) -> None:
+        self.line_ends = 0
+        self._file = file
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._marks = self._lines = self._last_line = 0
+        self._before = b"\n"
+
+    def see(self, piece: bytes, following: bytes) -> None:
+        """Check a piece, of which the byte that follows is known (none at the end)."""
+        self._decode(piece, final=not following)
+        text = np.frombuffer(self._before + piece + (following or b"\n"), dtype=np.uint8)
+        marks = np.flatnonzero(text[1:-1] == _QUOTE) + 1
+        opens = (self._marks + np.arange(len(marks))) % 2 == 0
+        wrong = marks[~np.isin(np.where(opens, text[marks - 1], text[marks + 1]), self._AROUND)]
+        if len(wrong):
+            raise self._unpaired(self._line(piece, int(wrong[0]) - 1))
+        if len(marks):
+            self._marks += len(marks)
+            self._last_line = self._line(piece, int(marks[-1]) - 1)
+        self._before = piece[-1:]
+        self._lines += piece.count(b"\n")
+        self.line_ends += piece.count(b"\n") + piece.count(b"\r")
+
+    def end(self) -> None:
+        if self._marks % 2:
+            raise self._unpaired(self._last_line)
+
+    def _decode(self, piece: bytes, *, final: bool) -> None:
+        try:
+            self._decoder.decode(piece, final=final)
+        except UnicodeDecodeError as error:
+            got = f"byte 0x{error.object[error.start]:02x} in line {self._line(piece, error.start)}"
+            raise _rejected(self._file, "not-utf8", got, "UTF-8", _UTF8_REMEDY) from None
+
+    def _line(self, piece: bytes, place: int) -> int:
+        return self._lines + piece.count(b"\n", 0, place) + 1
+
+    def _unpaired(self, line: int) -> PayloadRejected:
         got = f"a quotation mark in line {line} that has no partner"
         remedy = "put cells that hold quotation marks in quotation marks and double those inside"
-        raise _rejected(file, "unpaired-quote", got, "paired quotation marks", remedy)
+        return _rejected(self._file, "unpaired-quote", got, "paired quotation marks", remedy)
 
 
 def _ragged(row: pacsv.InvalidRow, file: str) -> Problem:

@@ -32,12 +32,19 @@ class CohortFolder:
         Whatever was found wrong so far; reading goes on where that is safe.
     zoned : dict from file to bool
         Whether the times of a file carry a time zone; a cohort has one kind or the other.
+    files : Path or None
+        The folder in which the paths of tables are, where it is not ``root``: of a part of a divided cohort, whose
+        tables are its own and whose films are not.
+    clock : bool or None
+        Whether the cohort's times carry a time zone, where that is known beforehand.
     """
 
     root: Path
     config: Mapping[str, Any]
     problems: list[Problem] = field(default_factory=list)
     zoned: dict[str, bool] = field(default_factory=dict)
+    files: Path | None = None
+    clock: bool | None = None
 
     @classmethod
     def open(cls, root: Path | str) -> CohortFolder:
@@ -102,7 +109,7 @@ class CohortFolder:
         outside = pure.is_absolute() or ".." in pure.parts or _DRIVE.match(relative)
         if outside or not pure.parts or "\0" in relative:
             return None
-        return self.root / pure
+        return (self.files or self.root) / pure
 
 
 def _config_problem(code: str, got: str, remedy: str) -> Problem:

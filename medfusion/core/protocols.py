@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
@@ -142,6 +142,20 @@ class Alternatives(Protocol):
 
     def encoders(self, records: int) -> Sequence[Encoder]:
         """Return new, unfitted encoders to be tried on so many training records, the simplest first."""
+
+
+@runtime_checkable
+class Scans(Protocol):
+    """What a modality offers beside `Modality` where a cohort's files, and no table, say whose they are.
+
+    Who divides a cohort by patient divides tables by their ``subject_id``; of files only the modality knows.
+    """
+
+    def scan(self, folder: CohortFolder) -> Iterator[pa.Table]:
+        """List the files piece by piece, with a column ``subject_id``; problems go to ``folder.problems``.
+
+        `Modality.index` finds the rows of a part's subjects as ``<name>.files.parquet`` in the part.
+        """
 
 
 class FusionModel(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from medfusion.core.csvfile import read_csv
+from medfusion.core.csvfile import iterate_csv, read_csv
 from medfusion.core.errors import MAX_LINES_PER_CODE, PayloadRejected, Problem
 from medfusion.core.schema import Column, ColumnType, TableSchema
 from medfusion.core.times import ISO_REMEDY, date_only, parse_times
@@ -27,6 +27,7 @@ _NAMELESS = re.compile(rf"^(|{ROW}|Unnamed: \d+|__index_level_\d+__)$")
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _TRUE, _FALSE = {"true", "1", "1.0", "t", "yes"}, {"false", "0", "0.0", "f", "no"}
 _MAX_STRING_BYTES = 2**31 - 1
+_MAGIC, _NUMBERED = b"PAR1", b"medfusion.numbered"
 
 
 @dataclass(slots=True)
@@ -108,17 +109,87 @@ def number_text(values: pa.Array) -> BoolArray:
     return plain
 
 
+def is_parquet(path: Path) -> bool:
+    """Say whether a file is Parquet, by its content: a divided cohort keeps the names of its tables.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as file:
+        return path.suffix == ".parquet" or file.read(len(_MAGIC)) == _MAGIC
+
+
+def raw_pieces(path: Path, file: str, problems: list[Problem]) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
+    """Read a .csv or .parquet file piece by piece, as it is.
+
+    Parameters
+    ----------
+    path : Path
+    file : str
+        Its name in messages.
+    problems : list of Problem
+        Rows of a .csv with too few or too many cells are left out and noted here.
+
+    Yields
+    ------
+    table : pyarrow.Table
+        Every column as string if it comes from a .csv.
+    rows : array (n,), int64
+        The number of each row in the file, counted from 1.
+
+    Raises
+    ------
+    PayloadRejected
+        If the file cannot be read.
+    """
+    try:
+        if not is_parquet(path):
+            yield from iterate_csv(path, file, problems)
+            return
+        with pq.ParquetFile(path) as parquet:
+            start = 1
+            for batch in parquet.iter_batches():
+                yield pa.Table.from_batches([batch]), np.arange(start, start + batch.num_rows)
+                start += batch.num_rows
+            if start == 1:
+                yield parquet.schema_arrow.empty_table(), np.empty(0, dtype=np.int64)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(error, file) from None
+
+
+def numbered(raw: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
+    """Let rows keep their numbers when they are written to a Parquet file of their own; `read_table` reads them.
+
+    Examples
+    --------
+    >>> numbered(pa.table({"code": ["a", "b"]}), np.array([7, 9]))["row"].to_pylist()
+    [7, 9]
+    """
+    kept = raw.drop_columns([name for name in raw.column_names if name.strip() == ROW])
+    numbers = pa.field(ROW, pa.int64(), metadata={_NUMBERED: b"1"})
+    return kept.append_column(numbers, pa.array(rows, pa.int64()))
+
+
 def _read_raw(path: Path, result: TableRead) -> tuple[pa.Table, NDArray[np.int64]]:
     try:
-        if path.suffix == ".csv":
+        if not is_parquet(path):
             return read_csv(path, result.file, result.problems)
         raw = pq.read_table(path)
     except (pa.ArrowException, OSError, ValueError) as error:
-        # An OSError's own words would name a path of the machine.
-        got = (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
-        remedy = "export the file again as UTF-8 CSV or Parquet"
-        raise PayloadRejected(Problem("unreadable-table", result.file, "", "file", got, "a table", remedy)) from None
+        raise _unreadable(error, result.file) from None
+    place = raw.schema.get_field_index(ROW)
+    if place >= 0 and _NUMBERED in (raw.schema.field(place).metadata or {}):
+        return raw.remove_column(place), raw[ROW].to_numpy()
     return raw, np.arange(1, raw.num_rows + 1)
+
+
+def _unreadable(error: Exception, file: str) -> PayloadRejected:
+    # An OSError's own words would name a path of the machine.
+    got = (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
+    remedy = "export the file again as UTF-8 CSV or Parquet"
+    return PayloadRejected(Problem("unreadable-table", file, "", "file", got, "a table", remedy))
 
 
 def _named(raw: pa.Table, result: TableRead) -> pa.Table:

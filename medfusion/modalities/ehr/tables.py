@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from medfusion.core.folder import SUFFIXES, CohortFolder
 from medfusion.core.schema import Column, TableSchema
-from medfusion.core.tables import ROW
+from medfusion.core.tables import ROW, is_parquet
 
 _SUBJECT = Column("subject_id", "string", "The patient.")
 _TIME = Column("time", "time", "When the value was known; it is used by predictions at this moment or later.")
@@ -60,7 +60,7 @@ def _is_wide(folder: CohortFolder, file: str) -> bool:
     """Look at the header alone. What cannot be read is called long, and told of when it is read as such."""
     path = folder.root / file
     try:
-        if path.suffix == ".parquet":
+        if is_parquet(path):
             names = pq.read_schema(path).names
         else:
             with path.open(encoding="utf-8-sig", newline="") as text:

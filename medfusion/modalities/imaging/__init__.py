@@ -9,7 +9,7 @@ open up exactly into regions of the films or slices.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -29,7 +29,7 @@ from medfusion.modalities.imaging.encoder import ImagingEncoder
 from medfusion.modalities.imaging.example import example_dicom
 from medfusion.modalities.imaging.payload import Films
 from medfusion.modalities.imaging.reader import USES, FilmReader
-from medfusion.modalities.imaging.studies import IMAGING_TABLE, index_films
+from medfusion.modalities.imaging.studies import IMAGING_TABLE, index_films, scan_films
 from medfusion.modalities.imaging.view import film_views
 
 _SETTINGS = ("backbone", "filters", "weights", "size", "use", "slices")
@@ -85,6 +85,10 @@ class ImagingModality:
     def index(self, folder: CohortFolder) -> pa.Table | None:
         """List the films; see `studies.index_films`."""
         return index_films(folder)
+
+    def scan(self, folder: CohortFolder) -> Iterator[pa.Table]:
+        """List what lies in files; see `studies.scan_films`."""
+        return scan_films(folder)
 
     def read(self, records: Sequence[Records], problems: list[Problem], advance: Advance) -> list[Films | None]:
         """Return the newest study of each record with its embeddings; None where no film of it can be used."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from medfusion.core.errors import PayloadRejected, Problem
 from medfusion.core.folder import SUFFIXES, CohortFolder
@@ -18,6 +21,9 @@ from medfusion.modalities.imaging.clock import BadTime, taken_at
 from medfusion.modalities.imaging.intake import Verdict, examine
 
 FOLDER = "imaging/"
+SCANNED = "imaging.files.parquet"
+"""What a part of a divided cohort has instead of files in ``imaging/``."""
+_AT_ONCE = 1024
 IMAGING_TABLE = TableSchema(
     "imaging",
     "The films to use, where DICOM headers do not say whose they are or when they were taken, and for PNG and JPEG. "
@@ -64,7 +70,8 @@ def index_films(folder: CohortFolder) -> pa.Table | None:
     """List the films of a cohort folder.
 
     With ``imaging.csv`` (or ``.parquet``), that table decides; else every DICOM file at any depth below ``imaging/``
-    whose header names a patient and a time (see `clock`). Linked folders are followed, each real folder once.
+    whose header names a patient and a time (see `clock`). Linked folders are followed, each real folder once. A part of
+    a divided cohort has a list of its files instead, see `scan_films`.
 
     Returns
     -------
@@ -73,13 +80,7 @@ def index_films(folder: CohortFolder) -> pa.Table | None:
         (films of one value belong together) and ``series`` (of a slice of a volume; empty for films); None if there is
         no image. All slices of a series have the time of the last: before that there is no volume.
     """
-    with warnings.catch_warnings():
-        # What pydicom remarks on a header is either harmless or ends in a problem.
-        warnings.simplefilter("ignore")
-        tables = [file for file in _TABLES if os.path.lexists(folder.root / file)]
-        candidates = _listed(folder, tables[0]) if tables else _found(folder)
-        entries = [entry for candidate in candidates if (entry := _entry(candidate, folder.problems)) is not None]
-    entries = _whole_series(_of_one_clock(entries, folder.problems))
+    entries = _whole_series(_of_one_clock(_entries(folder), folder))
     if not entries:
         return None
     _note_vague(entries, folder.problems)
@@ -94,10 +95,58 @@ def index_films(folder: CohortFolder) -> pa.Table | None:
     return pa.table({"subject_id": columns.pop("subject_id"), "time": times, **columns})
 
 
+def scan_films(folder: CohortFolder) -> Iterator[pa.Table]:
+    """List the files below ``imaging/`` piece by piece, with what their headers say; problems go to the folder.
+
+    Nothing where a table lists the films: that is divided as any other table.
+
+    Yields
+    ------
+    pyarrow.Table
+        One row per file that can be used, to be written as `SCANNED` into the parts of a divided cohort.
+    """
+    if any(os.path.lexists(folder.root / file) for file in _TABLES):
+        return
+    candidates = _found(folder)
+    while some := list(islice(candidates, _AT_ONCE)):
+        with _unremarked():
+            found = (_entry(candidate, folder.problems) for candidate in some)
+            # A column of times has one zone or none, and files may have either.
+            rows = [{**asdict(entry), "time": entry.time.isoformat()} for entry in found if entry is not None]
+        if rows:
+            yield pa.Table.from_pylist(rows)
+
+
+def _entries(folder: CohortFolder) -> list[_Entry]:
+    if (folder.root / SCANNED).is_file():
+        rows = pq.read_table(folder.root / SCANNED).to_pylist()
+        return [_Entry(**{**row, "time": datetime.fromisoformat(row["time"])}) for row in rows]
+    with _unremarked():
+        tables = [file for file in _TABLES if os.path.lexists(folder.root / file)]
+        candidates = _listed(folder, tables[0]) if tables else _found(folder)
+        return [entry for candidate in candidates if (entry := _entry(candidate, folder.problems)) is not None]
+
+
+@contextmanager
+def _unremarked() -> Iterator[None]:
+    """Ignore what pydicom remarks on a header: it is either harmless or ends in a problem."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _found(folder: CohortFolder) -> Iterator[_Candidate]:
     """Yield every file below imaging/, in the order of names."""
     seen: set[str] = set()
-    for parent, directories, files in os.walk(folder.root / "imaging", followlinks=True):
+
+    def unreadable(error: OSError) -> None:
+        if isinstance(error, FileNotFoundError) and error.filename == os.fspath(folder.root / "imaging"):
+            return
+        path = Path(error.filename).relative_to(folder.root).as_posix()
+        got, remedy = error.strerror or type(error).__name__, "give the program the right to read it"
+        folder.problems.append(Problem("unreadable-folder", path, "", "folder", got, "a folder", remedy))
+
+    for parent, directories, files in os.walk(folder.root / "imaging", onerror=unreadable, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:
             directories.clear()
@@ -123,7 +172,8 @@ def _listed(folder: CohortFolder, name: str) -> Iterator[_Candidate]:
             expected, remedy = "a file", "correct the path; it is relative to the cohort folder, as imaging/a.png is"
             code = "missing-file"
         else:
-            yield _Candidate(file.relative_to(folder.root).as_posix(), file, row["subject_id"], row.get("time"))
+            path = file.relative_to(folder.files or folder.root).as_posix()
+            yield _Candidate(path, file, row["subject_id"], row.get("time"))
             continue
         where, subject = f"row {row['row']}", row["subject_id"]
         folder.problems.append(Problem(code, name, where, "path", row["path"], expected, remedy, subject_id=subject))
@@ -189,10 +239,10 @@ def _whole_series(entries: list[_Entry]) -> list[_Entry]:
     return whole
 
 
-def _of_one_clock(entries: list[_Entry], problems: list[Problem]) -> list[_Entry]:
-    """Keep films whose times can be compared: all in UTC or all naive, whichever are more."""
+def _of_one_clock(entries: list[_Entry], folder: CohortFolder) -> list[_Entry]:
+    """Keep films whose times can be compared: all in UTC or all naive, as the cohort has, or whichever are more."""
     zoned = sum(entry.time.tzinfo is not None for entry in entries)
-    keep_zoned = 2 * zoned > len(entries)
+    keep_zoned = 2 * zoned > len(entries) if folder.clock is None else folder.clock
     kept = [entry for entry in entries if (entry.time.tzinfo is not None) == keep_zoned]
     expected = "a time zone, as most films have" if keep_zoned else "no time zone, as most films"
     remedy = "give every film TimezoneOffsetFromUTC, or none; or give all times in imaging.csv"
@@ -201,7 +251,7 @@ def _of_one_clock(entries: list[_Entry], problems: list[Problem]) -> list[_Entry
             got, subject = entry.time.isoformat(), entry.subject_id
             where = f"subject {subject}"
             problem = Problem("mixed-time-zones", entry.path, where, "time", got, expected, remedy, subject_id=subject)
-            problems.append(problem)
+            folder.problems.append(problem)
     return kept
 
 
