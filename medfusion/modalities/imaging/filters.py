@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from medfusion.core.types import FloatArray
@@ -40,27 +42,31 @@ def filter_maps(image: FloatArray) -> FloatArray:
     import cv2  # noqa: PLC0415 - slow to import
 
     grid = image.shape[0] // 32
-    local = [cv2.resize(layer, (grid, grid), interpolation=cv2.INTER_AREA) for layer in _layers(image)]
+    local = np.stack([cv2.resize(layer, (grid, grid), interpolation=cv2.INTER_AREA) for layer in _layers(image)])
     maps = np.zeros((len(local), ZONES, ZONES, grid, grid), dtype=np.float32)
     zone = np.arange(grid) * ZONES // grid
-    for row in range(grid):
-        for column in range(grid):
-            maps[:, zone[row], zone[column], row, column] = [cells[row, column] for cells in local]
+    rows, columns = np.indices((grid, grid))
+    maps[:, zone[rows], zone[columns], rows, columns] = local
     # A zone's statistic is its own average, not diluted by the area of the others.
     return maps.reshape(DIMENSIONS, grid, grid) * np.float32(ZONES * ZONES)
 
 
-def _layers(image: FloatArray) -> list[FloatArray]:
-    """Return the statistics per pixel, each an array of the image's shape."""
+def _layers(image: FloatArray) -> Iterator[FloatArray]:
+    """Yield the statistics per pixel, each an array of the image's shape; one at a time, while it is in the cache."""
     import cv2  # noqa: PLC0415 - slow to import
 
-    layers: list[FloatArray] = [image, image * image]
-    layers += [np.maximum(0.0, 1.0 - np.abs(image - level) * np.float32(7.0)) for level in _LEVELS]
+    yield image
+    yield image * image
+    for level in _LEVELS:
+        yield np.maximum(0.0, 1.0 - np.abs(image - level) * np.float32(7.0))
     for scale in _SCALES:
         smooth = cv2.GaussianBlur(image, (0, 0), scale)
         across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=scale / 4)
         down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=scale / 4)
-        bend = cv2.Laplacian(smooth, cv2.CV_32F, scale=scale * scale)
+        yield np.abs(across)
+        yield np.abs(down)
+        yield cv2.magnitude(across, down)
+        yield np.abs(cv2.Laplacian(smooth, cv2.CV_32F, scale=scale * scale))
         rest = image - smooth
-        layers += [np.abs(across), np.abs(down), np.hypot(across, down), np.abs(bend), rest * rest, np.abs(rest)]
-    return layers
+        yield rest * rest
+        yield np.abs(rest)
