@@ -26,7 +26,6 @@ from medfusion.cli.show import (
     err_console,
     out_console,
     print_json,
-    print_left_out,
     print_problems,
     print_results,
     progress,
@@ -180,36 +179,6 @@ def reproduce(
         print_problems([*result.data, *result.versions], err_console)
         say(result.text())
     raise typer.Exit(DONE if result.reproduced else DATA_PROBLEM)
-
-
-@app.command()
-def score(
-    model: ModelFolder,
-    cohort: CohortFolder,
-    out: OutFolder,
-    ledger: Annotated[bool, typer.Option(help="Write ledger.parquet as well.")] = True,
-    task: SameTask = None,
-    as_json: AsJson = False,
-    cache: CacheFolder = None,
-    no_cache: NoCache = False,
-) -> None:
-    """Score every sample of a cohort; exit 1 if something had to be left out.
-
-    Example: medfusion score model tonight --out scores
-    """
-    from medfusion import pipeline  # noqa: PLC0415
-
-    with progress() as track:
-        scoring = pipeline.score(
-            model, cohort, out, task=task, cache=cache_folder(cache, no_cache), ledger=ledger, track=track
-        )
-    print_left_out(scoring.quarantined)
-    if as_json:
-        print_json({"scored": scoring.scored, "quarantined": len(scoring.quarantined), "out": str(out)})
-    else:
-        quarantined = len(scoring.quarantined)
-        say(f"{scoring.scored} samples scored, {quarantined} quarantined: {out}")
-    raise typer.Exit(DATA_PROBLEM if scoring.quarantined else DONE)
 
 
 @app.command()

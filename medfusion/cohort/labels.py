@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -79,10 +80,11 @@ def read_labels(folder: CohortFolder, task: Task) -> pa.Table:
         If there is no such file inside the folder, or no row of it can be used.
     """
     field, remedy = f"tasks.{task.name}.labels", "name a .csv or .parquet file inside the folder"
-    path = folder.resolve(task.labels)
-    if path is None:
+    if folder.resolve(task.labels) is None:
         raise DataError([_config_problem("path-outside", field, task.labels, remedy)])
-    file = path.relative_to(folder.root).as_posix()
+    # A table, and so in the folder itself, also where films are elsewhere.
+    file = PurePosixPath(task.labels.replace("\\", "/")).as_posix()
+    path = folder.root / file
     stem = next((file.removesuffix(suffix) for suffix in SUFFIXES if file.endswith(suffix)), None)
     if stem is None:
         raise DataError([_config_problem("bad-task", field, task.labels, remedy)])

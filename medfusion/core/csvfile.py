@@ -59,7 +59,7 @@ def iterate_csv(path: Path, file: str, problems: list[Problem]) -> Iterator[tupl
         return "skip"
 
     try:
-        names = _header(path)
+        names = csv_header(path)
         # A header that no line ends is no header to pyarrow.
         source = path if lines else pa.BufferReader(path.read_bytes() + b"\n")
         reader = pacsv.open_csv(
@@ -92,7 +92,7 @@ def _numbered(
         yield reader.schema.empty_table(), np.empty(0, dtype=np.int64)
 
 
-def _header(path: Path) -> list[str]:
+def csv_header(path: Path) -> list[str]:
     """Read the names of the columns; a header may be quoted, and span lines."""
     with path.open(encoding="utf-8-sig", newline="") as text:
         return next((row for row in csv.reader(text) if row), [])

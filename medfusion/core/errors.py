@@ -112,6 +112,10 @@ class PayloadRejected(MedfusionError):
         self.problem = problem
 
 
+class RunStopped(MedfusionError):
+    """A long run cannot go on (exit code 1); what is finished is kept, and the same command goes on from there."""
+
+
 class FirewallBreach(MedfusionError):
     """A record later than the prediction time was about to reach a model."""
 

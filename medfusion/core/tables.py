@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from medfusion.core.csvfile import iterate_csv, read_csv
+from medfusion.core.csvfile import csv_header, iterate_csv, read_csv
 from medfusion.core.errors import MAX_LINES_PER_CODE, PayloadRejected, Problem
 from medfusion.core.schema import Column, ColumnType, TableSchema
 from medfusion.core.times import ISO_REMEDY, date_only, parse_times
@@ -119,6 +120,15 @@ def is_parquet(path: Path) -> bool:
     """
     with path.open("rb") as file:
         return path.suffix == ".parquet" or file.read(len(_MAGIC)) == _MAGIC
+
+
+def header(path: Path) -> list[str]:
+    """Return the names of a table's columns, those that mean something; none if the file cannot be read."""
+    try:
+        names = pq.read_schema(path).names if is_parquet(path) else csv_header(path)
+    except (pa.ArrowException, OSError, ValueError, csv.Error):
+        return []
+    return [name.strip() for name in names if not _NAMELESS.match(name.strip())]
 
 
 def raw_pieces(path: Path, file: str, problems: list[Problem]) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:

@@ -57,6 +57,15 @@ PREDICTIONS = TableSchema(
             required=False,
             nullable=True,
         ),
+        Column(
+            "input_hash",
+            "string",
+            "Hash of everything that decided the prediction: the model, its options, and all data up to the prediction "
+            "time; an equal hash is not scored again",
+            required=False,
+            nullable=True,
+        ),
+        Column("scored_at", "time", "When the prediction was made, in UTC", required=False, nullable=True),
     ),
     other_columns="any",
 )
@@ -102,6 +111,9 @@ def predictions_table(
     findings: Sequence[Sequence[str]],
     model_id: str,
     seen_in_training: Sequence[bool | None],
+    input_hashes: Sequence[str] | None = None,
+    scored_at: datetime | None = None,
+    zoned: bool = False,
 ) -> pa.Table:
     """Build the table of predictions.
 
@@ -120,6 +132,11 @@ def predictions_table(
     findings : sequence of sequences of codes, length n
     model_id : str
     seen_in_training : sequence of bool or None, length n
+    input_hashes : sequence of str, length n, optional
+    scored_at : datetime, optional
+        With a time zone.
+    zoned : bool
+        Whether prediction times are in UTC; where there is a sample, it decides.
 
     Returns
     -------
@@ -132,7 +149,7 @@ def predictions_table(
     """
     n = len(samples)
     columns = {
-        **_who([sample.subject_id for sample in samples], [sample.prediction_time for sample in samples]),
+        **_who([sample.subject_id for sample in samples], [sample.prediction_time for sample in samples], zoned),
         "risk": pa.array(risk, pa.float64()),
         "risk_low": pa.array(interval[:, 0], pa.float64(), from_pandas=True),
         "risk_high": pa.array(interval[:, 1], pa.float64(), from_pandas=True),
@@ -150,6 +167,8 @@ def predictions_table(
     columns["findings"] = pa.array([",".join(codes) or None for codes in findings], pa.string())
     columns["model_id"] = pa.array([model_id] * n, pa.string())
     columns["seen_in_training"] = pa.array(list(seen_in_training), pa.bool_())
+    columns["input_hash"] = pa.array(input_hashes or [None] * n, pa.string())
+    columns["scored_at"] = pa.array([scored_at] * n, pa.timestamp("us", tz="UTC"))
     table = pa.table(columns)
     check_predictions(table)
     return table
@@ -213,6 +232,12 @@ def ledger_table(ledgers: Iterable[tuple[Sample, Explanation]], top: int | None 
     return pa.table(columns)
 
 
+def empty_ledger(zoned: bool) -> pa.Table:
+    """Return a ledger without lines; ``zoned`` tells whether the cohort's times are in UTC."""
+    others = {column.name: pa.array([], _ARROW[column.type]) for column in LEDGER.columns[2:]}
+    return pa.table({**_who([], [], zoned), **others})
+
+
 def quarantine_table(problems: Iterable[Problem]) -> pa.Table:
     """Build the table of what could not be used.
 
@@ -247,8 +272,8 @@ def value_text(value: float | str | None) -> str | None:
     return f"{value:.6g}" if isinstance(value, float | int) else value
 
 
-def _who(subject_ids: Sequence[str], times: Sequence[datetime]) -> dict[str, pa.Array]:
-    zone = "UTC" if times and times[0].tzinfo else None
+def _who(subject_ids: Sequence[str], times: Sequence[datetime], zoned: bool = False) -> dict[str, pa.Array]:
+    zone = "UTC" if (times[0].tzinfo if times else zoned) else None
     return {
         "subject_id": pa.array(subject_ids, pa.string()),
         "prediction_time": pa.array(times, pa.timestamp("us", tz=zone)),

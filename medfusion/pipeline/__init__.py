@@ -7,15 +7,18 @@ from medfusion.pipeline.data import Settings, Track, build_modalities
 from medfusion.pipeline.demo import Demo, run_demo
 from medfusion.pipeline.drift import drift
 from medfusion.pipeline.model import Predictions, RiskModel, load_model
+from medfusion.pipeline.parts import Options
 from medfusion.pipeline.recalibrate import Recalibrated, recalibrate
 from medfusion.pipeline.reproduce import Reproduction, reproduce
+from medfusion.pipeline.score import Scoring, plan, score, watch
 from medfusion.pipeline.train import Training, train
-from medfusion.pipeline.use import Opened, Scoring, explain, open_for_use, score
+from medfusion.pipeline.use import Opened, explain, open_for_use
 
 __all__ = [
     "Assessment",
     "Demo",
     "Opened",
+    "Options",
     "Predictions",
     "Recalibrated",
     "Reproduction",
@@ -31,10 +34,12 @@ __all__ = [
     "explain",
     "load_model",
     "open_for_use",
+    "plan",
     "recalibrate",
     "reproduce",
     "run_demo",
     "score",
     "train",
     "validate",
+    "watch",
 ]

@@ -11,8 +11,10 @@ from medfusion.outputs.ledger import RiskReport
 from medfusion.outputs.patient import write_patient_page
 from medfusion.pipeline.assess import evaluate_model
 from medfusion.pipeline.data import Track, silent
+from medfusion.pipeline.score import Scoring, score
 from medfusion.pipeline.train import Training, train
-from medfusion.pipeline.use import Scoring, explain, open_for_use, score
+from medfusion.pipeline.use import explain, open_for_use
+from medfusion.scoring import Tracked
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def run_demo(
     write_synthetic_cohort(fresh, new, seed + 1, track("write new patients", new))
     training = train(cohort, model, cache=cache, seed=seed, track=track)
     evaluation = evaluate_model(model, fresh, out / "evaluation", cache=cache, track=track).evaluation
-    scoring = score(model, fresh, scores, cache=cache, track=track)
+    scoring = score(model, fresh, scores, cache=cache, monitors=[Tracked(track)])
     report = explain(open_for_use(model, fresh, cache), _most_at_risk(scores))
     write_patient_page(out / "patient.html", report)
     return Demo(training, evaluation, scoring, report)

@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from medfusion.cohort import open_cohort, require_two_classes
 from medfusion.core.errors import Problem, UsageError
+from medfusion.core.folder import CohortFolder
 from medfusion.core.state import save_state
 from medfusion.core.types import FloatArray
 from medfusion.evaluation.evaluate import Evaluation
@@ -21,6 +22,7 @@ from medfusion.outputs.papers import write_papers
 from medfusion.pipeline.data import Settings, Track, build_modalities, column_of, read_payloads, silent
 from medfusion.pipeline.drift import FINGERPRINT, fingerprint_of
 from medfusion.pipeline.fit import check_fusion, cross_validated, fit_fusion, fit_modalities, patients_of
+from medfusion.pipeline.inputs import inputs_of
 from medfusion.pipeline.model import RiskModel, Roster, blocks_of
 from medfusion.pipeline.record import run_record
 
@@ -118,6 +120,7 @@ def train(
         results=results,
         chosen=adding.summary(list(evidence)),
     )
+    card = {**card, "inputs": inputs_of(CohortFolder.open(cohort_folder), modalities.values())}
     patterns = pattern_names(np.column_stack(list(present.values())), list(present))
     categories = column_of(cohort, cohort.samples, sets_by) if sets_by else patterns
     subjects = patients.subject_ids.tolist()

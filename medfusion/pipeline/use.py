@@ -1,4 +1,4 @@
-"""Using a trained model on a cohort: score, explain."""
+"""Using a trained model on a cohort: open both, explain a patient."""
 
 from __future__ import annotations
 
@@ -12,26 +12,9 @@ from medfusion.cohort import Cohort, open_cohort
 from medfusion.core.errors import DataError, Problem, UsageError
 from medfusion.core.folder import CohortFolder
 from medfusion.core.types import Sample
-from medfusion.outputs import tables
 from medfusion.outputs.ledger import RiskReport
 from medfusion.pipeline.data import Track, build_modalities, read_payloads, silent
 from medfusion.pipeline.model import Payloads, Predictions, RiskModel, load_model
-
-
-@dataclass(frozen=True, slots=True)
-class Scoring:
-    """What a scoring run wrote.
-
-    Attributes
-    ----------
-    scored : int
-        Rows of predictions.parquet.
-    quarantined : list of Problem
-        What could not be used.
-    """
-
-    scored: int
-    quarantined: list[Problem]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,49 +56,6 @@ def labelled(cohort: Cohort) -> list[Sample]:
         expected, remedy = "labelled samples", "fill in boolean_value, or use medfusion score"
         raise DataError([Problem("no-labels", cohort.task.labels, "", "boolean_value", "empty", expected, remedy)])
     return samples
-
-
-def score(
-    model_folder: Path,
-    cohort_folder: Path,
-    out: Path,
-    *,
-    task: str | None = None,
-    cache: Path | None = None,
-    ledger: bool = True,
-    track: Track = silent,
-) -> Scoring:
-    """Score every sample of a cohort; write predictions.parquet, ledger.parquet and quarantine.parquet."""
-    opened = open_for_use(model_folder, cohort_folder, cache, task)
-    samples, model = opened.cohort.samples, opened.model
-    predictions, payloads = opened.predict(samples, track)
-    out.mkdir(parents=True, exist_ok=True)
-    rows = range(len(samples))
-    scored = tables.predictions_table(
-        samples,
-        risk=predictions.risk,
-        interval=predictions.interval,
-        logit=predictions.logit,
-        base_logit=predictions.terms.base,
-        shares={name: predictions.shares[:, i] for i, name in enumerate(model.evidence)},
-        present={name: predictions.present[:, i] for i, name in enumerate(model.evidence)},
-        distances=predictions.distances,
-        risk_sets=[None] * len(samples) if predictions.sets is None else predictions.sets.words(),
-        findings=[model.findings(predictions, row) for row in rows],
-        model_id=model.model_id,
-        seen_in_training=predictions.seen.tolist(),
-    )
-    if ledger:
-        advance = track("explain", len(samples))
-        ledgers = []
-        for row in rows:
-            ledgers.append((samples[row], model.explain(predictions, row, payloads, opened.cohort.problems)))
-            advance(1)
-        tables.write_table(out / "ledger.parquet", tables.ledger_table(ledgers))
-    quarantined = [problem for problem in opened.cohort.problems if problem.severity == "error"]
-    tables.write_table(out / "quarantine.parquet", tables.quarantine_table(quarantined))
-    tables.write_table(out / "predictions.parquet", scored)
-    return Scoring(len(samples), quarantined)
 
 
 def explain(opened: Opened, subject_id: str, at: datetime | None = None, track: Track = silent) -> RiskReport:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from medfusion.core.folder import SUFFIXES, CohortFolder
 from medfusion.core.schema import Column, TableSchema
-from medfusion.core.tables import ROW, is_parquet
+from medfusion.core.tables import ROW, header
 
 _SUBJECT = Column("subject_id", "string", "The patient.")
 _TIME = Column("time", "time", "When the value was known; it is used by predictions at this moment or later.")
@@ -58,16 +55,8 @@ def read_events(folder: CohortFolder) -> tuple[str, pa.Table] | None:
 
 def _is_wide(folder: CohortFolder, file: str) -> bool:
     """Look at the header alone. What cannot be read is called long, and told of when it is read as such."""
-    path = folder.root / file
-    try:
-        if is_parquet(path):
-            names = pq.read_schema(path).names
-        else:
-            with path.open(encoding="utf-8-sig", newline="") as text:
-                names = next((row for row in csv.reader(text) if row), ["code"])
-    except (pa.ArrowException, OSError, ValueError, csv.Error):
-        return False
-    return "code" not in {name.strip() for name in names}
+    names = header(folder.root / file)
+    return bool(names) and "code" not in names
 
 
 def _long(table: pa.Table) -> pa.Table:

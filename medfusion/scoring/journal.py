@@ -1,0 +1,243 @@
+"""What a scoring run has done so far: who writes to a folder, which parts are finished, and what they were made of.
+
+A part's tables are written one after the other, each in one piece, and then its record. Every table carries the token
+of the record that it belongs to, so a stop between two of them, at whatever moment, is noticed, and the part done anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from medfusion.core.errors import UsageError
+from medfusion.core.files import atomic, write_text
+
+TABLES = ("predictions", "ledger", "quarantine")
+"""What scoring writes, each a folder ``<name>.parquet`` of Parquet files that together are one table."""
+_STATE, _HOLDER = ".state", "holder.json"
+_TOKEN = b"medfusion.record"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the rows of a table of labels.
+
+    Attributes
+    ----------
+    rows : int
+        Rows of the labels.
+    samples : int
+        Samples that these rows name; copies, and rows that contradict each other or cannot be read, make none.
+    scored : int
+        Samples with a prediction that was written in this run.
+    unchanged : int
+        Samples with a prediction from before, by the same model from the same data.
+    failed : int
+        Samples that could not be scored; they are in quarantine.
+    quarantined : int
+        Rows of the quarantine: files, records and samples.
+
+    Examples
+    --------
+    >>> both = Counts(rows=3, samples=2, scored=1, failed=1) + Counts(rows=1, samples=1, unchanged=1)
+    >>> both.rows, both.left_out, both.balanced
+    (4, 1, True)
+    """
+
+    rows: int = 0
+    samples: int = 0
+    scored: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    quarantined: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        mine, others = asdict(self), asdict(other)
+        return Counts(**{name: mine[name] + others[name] for name in mine})
+
+    @property
+    def left_out(self) -> int:
+        """Rows of the labels that are no sample of their own."""
+        return self.rows - self.samples
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every sample is accounted for."""
+        return self.samples == self.scored + self.unchanged + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a finished part holds.
+
+    Attributes
+    ----------
+    tables : mapping from name to pyarrow.Table
+    files : mapping from path to (bytes, nanoseconds, digest)
+        How large the files were that it was made of, when they were changed, and what was in them.
+    """
+
+    tables: Mapping[str, pa.Table]
+    files: Mapping[str, tuple[int, int, str]]
+
+
+class Journal:
+    """The folder of a scoring run.
+
+    Parameters
+    ----------
+    out : Path
+    source : str
+        What the parts are named by; several cohorts that are scored into one folder have different ones.
+    tables : sequence of str
+        Those of `TABLES` that are written.
+    """
+
+    def __init__(self, out: Path, source: str = "part", tables: Sequence[str] = TABLES) -> None:
+        self.out = out
+        self.source = source
+        self.tables = tuple(tables)
+        self._state = out / _STATE
+        self._own = self._state / source
+        self._lock = FileLock(self._state / "lock")
+
+    @property
+    def staging(self) -> Path:
+        """A place for what is not needed after the run."""
+        return self._own / "staging"
+
+    def __enter__(self) -> Self:
+        """Take the folder.
+
+        Raises
+        ------
+        UsageError
+            If another run is writing to it, or it holds something else.
+        """
+        if old := [name for name in TABLES if (self.out / f"{name}.parquet").is_file()]:
+            raise UsageError(f"{self.out} holds {old[0]}.parquet as one file, from before; name another folder")
+        self._state.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise UsageError(
+                f"{self.out} is being written by {self._holder()}; wait for it, or name another folder"
+            ) from None
+        said = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_text(self._state / _HOLDER, json.dumps(said))
+        self._sweep()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        shutil.rmtree(self.staging, ignore_errors=True)
+        (self._state / _HOLDER).unlink(missing_ok=True)
+        self._lock.release()
+
+    @property
+    def planned(self) -> int | None:
+        """Into how many parts the cohort was divided before; None where there is no before."""
+        try:
+            said = json.loads((self._own / "plan.json").read_text(encoding="utf-8"))
+            return int(said["parts"]) if said["format"] == _FORMAT else None
+        except (OSError, ValueError, LookupError):
+            return None
+
+    def plan(self, parts: int) -> None:
+        """Note into how many parts the cohort is divided, now and later: a patient stays in one part."""
+        self._own.mkdir(parents=True, exist_ok=True)
+        write_text(self._own / "plan.json", json.dumps({"format": _FORMAT, "parts": parts}))
+
+    def kept(self, part: int) -> Kept | None:
+        """Return what a finished part holds; None where it is not finished, or something of it is missing."""
+        try:
+            record = json.loads(self._record(part).read_text(encoding="utf-8"))
+            tables = {name: pq.read_table(self._table(name, part)) for name in self.tables}
+        except (OSError, ValueError, pa.ArrowException):
+            return None
+        tokens = {(table.schema.metadata or {}).get(_TOKEN, b"").decode() for table in tables.values()}
+        if tokens != {record.get("token")}:
+            return None
+        files = {
+            path: (int(size), int(changed), str(digest)) for path, (size, changed, digest) in record["files"].items()
+        }
+        return Kept({name: table.replace_schema_metadata(None) for name, table in tables.items()}, files)
+
+    def commit(self, part: int, tables: Mapping[str, pa.Table], files: Mapping[str, tuple[int, int, str]]) -> None:
+        """Write the tables of a part, and then that it is finished.
+
+        Raises
+        ------
+        OSError
+            If they cannot be written; what was there before may then be half replaced, which `kept` notices.
+        """
+        token = secrets.token_hex(8)
+        for name in self.tables:
+            path = self._table(name, part)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic(path) as temporary:
+                pq.write_table(tables[name].replace_schema_metadata({_TOKEN: token.encode()}), temporary)
+        for name in set(TABLES) - set(self.tables):
+            self._table(name, part).unlink(missing_ok=True)
+        self._record(part).parent.mkdir(parents=True, exist_ok=True)
+        write_text(self._record(part), json.dumps({"token": token, "files": dict(files)}))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the source was scored to its end, and is not to be looked at again."""
+        return (self._own / "closed").is_file()
+
+    def close(self) -> None:
+        """Note that the source need not be looked at again."""
+        self._own.mkdir(parents=True, exist_ok=True)
+        write_text(self._own / "closed", datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def note(self, name: str, told: Mapping[str, Any]) -> None:
+        """Write what is known about the run as a whole to ``<name>.json``."""
+        write_text(self.out / f"{name}.json", json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+
+    def whole(self, name: str) -> Path:
+        """Return where rows of a table stand that belong to no part."""
+        path = self.out / f"{name}.parquet" / f"{self.source}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def rows(self, name: str) -> int:
+        """Count the rows of a table that are on the disk."""
+        folder = self.out / f"{name}.parquet"
+        return sum(pq.read_metadata(file).num_rows for file in sorted(folder.glob(f"{self.source}-*.parquet")))
+
+    def _table(self, name: str, part: int) -> Path:
+        return self.out / f"{name}.parquet" / f"{self.source}-{part:05d}.parquet"
+
+    def _record(self, part: int) -> Path:
+        return self._own / "finished" / f"{part:05d}.json"
+
+    def _holder(self) -> str:
+        try:
+            said = json.loads((self._state / _HOLDER).read_text(encoding="utf-8"))
+            return f"process {said['pid']} on {said['host']} since {said['since']}"
+        except (OSError, ValueError, LookupError):
+            return "another process"
+
+    def _sweep(self) -> None:
+        """Remove what a run that was killed left behind."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+        for left in self.out.rglob(".*.tmp"):
+            left.unlink(missing_ok=True)
