@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from medfusion.pipeline import Scoring
     from medfusion.scoring import Counts, Engine, PartResult
 
-_MAYBE_COHORT = Annotated[Path | None, typer.Argument(metavar="[COHORT]", help="Folder with a cohort.toml.")]
+_LINES = 10
+"""How many lines of a quarantine are shown."""
+_MAYBE_COHORT = Annotated[Path | None, typer.Argument(metavar="COHORT", help="Folder with a cohort.toml.")]
 
 
 @app.command()
@@ -129,8 +131,17 @@ def _tell(scoring: Scoring, out: Path, as_json: bool) -> None:
         say(f"{counts.unchanged} of them were scored before, and nothing about them has changed")
     if scoring.codes:
         listed = ", ".join(f"{code} ({number})" for code, number in scoring.codes.items())
+        for line in _first_lines(out / "quarantine.parquet"):
+            err_console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
         err_console.print(f"quarantine: {listed}; see {out / 'quarantine.parquet'}", highlight=False, soft_wrap=True)
     return None
+
+
+def _first_lines(quarantine: Path) -> list[str]:
+    from pyarrow.dataset import dataset  # noqa: PLC0415
+
+    lines: list[str] = dataset(quarantine).head(_LINES, columns=["detail"])["detail"].to_pylist()
+    return lines
 
 
 def _tell_plan(plan: Mapping[str, int], as_json: bool) -> None:

@@ -63,14 +63,18 @@ def read_subjects(folder: CohortFolder) -> Subjects:
     Returns
     -------
     Subjects
-        Empty where there is no such file. A column that is not in the schema holds numbers if every cell of it that
-        is not empty is a number, else text.
+        Empty where there is no such file. A column that is not in the schema holds what the folder knows it to hold;
+        else numbers, if every cell of it that is not empty is a number, and text if not.
     """
     glance = CohortFolder(folder.root, folder.config)
     first = glance.table(SUBJECTS)
     known = {column.name for column in SUBJECTS.columns} | {ROW}
     others = {} if first is None else {name: first[name] for name in first.column_names if name not in known}
-    typed = [Column(name, _kind(values), "", required=False, nullable=True) for name, values in others.items()]
+
+    def kind(name: str, values: pa.ChunkedArray) -> ColumnType:
+        return folder.kinds[name] if name in folder.kinds else _kind(values)
+
+    typed = [Column(name, kind(name, values), "", required=False, nullable=True) for name, values in others.items()]
     table = folder.table(replace(SUBJECTS, columns=SUBJECTS.columns + tuple(typed)))
     if table is None:
         return Subjects()

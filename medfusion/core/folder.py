@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from medfusion.core.errors import DataError, Problem
-from medfusion.core.schema import TableSchema
+from medfusion.core.schema import ColumnType, TableSchema
 from medfusion.core.tables import read_table
 
 SUFFIXES = (".parquet", ".csv")
@@ -37,6 +37,8 @@ class CohortFolder:
         tables are its own and whose films are not.
     clock : bool or None
         Whether the cohort's times carry a time zone, where that is known beforehand.
+    kinds : mapping from column of subjects.csv to type
+        What its further columns hold, where that is known beforehand.
     """
 
     root: Path
@@ -45,6 +47,7 @@ class CohortFolder:
     zoned: dict[str, bool] = field(default_factory=dict)
     files: Path | None = None
     clock: bool | None = None
+    kinds: Mapping[str, ColumnType] = field(default_factory=dict)
 
     @classmethod
     def open(cls, root: Path | str) -> CohortFolder:

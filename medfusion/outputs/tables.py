@@ -167,7 +167,7 @@ def predictions_table(
     columns["findings"] = pa.array([",".join(codes) or None for codes in findings], pa.string())
     columns["model_id"] = pa.array([model_id] * n, pa.string())
     columns["seen_in_training"] = pa.array(list(seen_in_training), pa.bool_())
-    columns["input_hash"] = pa.array(input_hashes or [None] * n, pa.string())
+    columns["input_hash"] = pa.array([None] * n if input_hashes is None else list(input_hashes), pa.string())
     columns["scored_at"] = pa.array([scored_at] * n, pa.timestamp("us", tz="UTC"))
     table = pa.table(columns)
     check_predictions(table)

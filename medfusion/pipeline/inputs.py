@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from medfusion.cohort import Cohort
 from medfusion.cohort.tables import SUBJECTS
 from medfusion.core.errors import DataError, Problem
 from medfusion.core.folder import SUFFIXES, CohortFolder
@@ -19,6 +21,27 @@ def inputs_of(folder: CohortFolder, modalities: Iterable[Modality]) -> dict[str,
     files = {name: file for name in schemas if (file := table_file(folder, name)) is not None}
     columns = {name: sorted(header(folder.root / file)) for name, file in files.items()}
     return {"columns": columns, "units": declared_units(folder)}
+
+
+def kinds_of(cohort: Cohort) -> dict[str, str]:
+    """Return which columns of subjects.csv hold numbers, and which text; not those in which nothing stands."""
+    kinds = {}
+    for facts in cohort.subjects.values():
+        for name, fact in facts.items():
+            if fact is not None:
+                kinds[name] = "string" if isinstance(fact, str) else "number"
+    return kinds
+
+
+def as_trained(trained: Mapping[str, Any], folder: CohortFolder) -> CohortFolder:
+    """Return a cohort folder that is read as the training cohort was, where it says nothing itself.
+
+    Units that it does not declare are those of the training, and columns of subjects.csv hold what they held there: so
+    nothing depends on which patients are read together.
+    """
+    units = {**trained.get("units", {}), **declared_units(folder)}
+    config = {**folder.config, "ehr": {**folder.config.get("ehr", {}), "units": units}} if units else folder.config
+    return replace(folder, config=config, kinds=trained.get("kinds", {}))
 
 
 def table_file(folder: CohortFolder, name: str) -> str | None:

@@ -272,7 +272,7 @@ class PartScorer:
         """Return a table without rows, of the types that others have."""
         nobody: dict[str, list[Any]] = {each: [] for each in self._model.evidence}
         said = self._model.predict([], nobody)
-        zoned = bool(self._job.division.clock)
+        zoned = bool(self._job.division.source.clock)
         if name == "ledger":
             return tables.empty_ledger(zoned)
         names = list(self._model.evidence)

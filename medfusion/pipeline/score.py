@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from medfusion.core.errors import DataError, RunStopped
 from medfusion.core.folder import SUFFIXES, CohortFolder
 from medfusion.core.protocols import Scans
 from medfusion.outputs import tables
-from medfusion.pipeline.inputs import declared_units, require_same_inputs, table_file
+from medfusion.pipeline.inputs import as_trained, require_same_inputs, table_file
 from medfusion.pipeline.model import RiskModel
 from medfusion.pipeline.parts import Job, Options, loaded, problem_table
 from medfusion.scoring import (
@@ -310,9 +310,7 @@ def _divided(
     schemas = [SUBJECTS.name, *(table.name for each in model.modalities.values() for table in each.tables)]
     files = [file for name in dict.fromkeys(schemas) if (file := table_file(folder, name)) is not None]
     scans = {name: each for name, each in model.modalities.items() if isinstance(each, Scans)}
-    units = {**model.card.get("inputs", {}).get("units", {}), **declared_units(folder)}
-    config = {**folder.config, "ehr": {**folder.config.get("ehr", {}), "units": units}} if units else folder.config
-    staged = replace(folder, config=config)
+    staged = as_trained(model.card.get("inputs", {}), folder)
     before = journal.planned
     return divide(staged, place, labels, files, scans, lambda rows: before or -(-rows // part_size))
 

@@ -22,7 +22,7 @@ from medfusion.outputs.papers import write_papers
 from medfusion.pipeline.data import Settings, Track, build_modalities, column_of, read_payloads, silent
 from medfusion.pipeline.drift import FINGERPRINT, fingerprint_of
 from medfusion.pipeline.fit import check_fusion, cross_validated, fit_fusion, fit_modalities, patients_of
-from medfusion.pipeline.inputs import inputs_of
+from medfusion.pipeline.inputs import inputs_of, kinds_of
 from medfusion.pipeline.model import RiskModel, Roster, blocks_of
 from medfusion.pipeline.record import run_record
 
@@ -120,7 +120,8 @@ def train(
         results=results,
         chosen=adding.summary(list(evidence)),
     )
-    card = {**card, "inputs": inputs_of(CohortFolder.open(cohort_folder), modalities.values())}
+    inputs = {**inputs_of(CohortFolder.open(cohort_folder), modalities.values()), "kinds": kinds_of(cohort)}
+    card = {**card, "inputs": inputs}
     patterns = pattern_names(np.column_stack(list(present.values())), list(present))
     categories = column_of(cohort, cohort.samples, sets_by) if sets_by else patterns
     subjects = patients.subject_ids.tolist()

@@ -9,9 +9,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,33 +38,28 @@ class Division:
     ----------
     folder : Path
         Where the parts are.
-    files : Path
-        The cohort's own folder, in which films stay.
-    config : mapping
-        What cohort.toml says.
+    source : CohortFolder
+        The whole; films stay there.
     labels : str
         The file with the labels, in each part.
     parts : int
     label_rows : int
-        Rows of the table of labels, as they are in the file.
-    clock : bool or None
-        Whether prediction times carry a time zone.
+        Rows of the labels, as they are in the file.
     problems : list of Problem
         What was found wrong on the way.
     """
 
     folder: Path
-    files: Path
-    config: Mapping[str, Any]
+    source: CohortFolder
     labels: str
     parts: int
     label_rows: int
-    clock: bool | None
     problems: list[Problem] = field(default_factory=list)
 
     def part(self, number: int) -> CohortFolder:
         """Return a part as a cohort folder."""
-        return CohortFolder(self.folder / f"{number:05d}", self.config, files=self.files, clock=self.clock)
+        root = self.folder / f"{number:05d}"
+        return replace(self.source, root=root, files=self.source.root, problems=[], zoned={})
 
 
 def part_of(subject_ids: Sequence[str | None], parts: int) -> NDArray[np.int64]:
@@ -129,7 +123,7 @@ def divide(
     for name, scanner in scans.items():
         _scan(into, f"{name}.files.parquet", scanner.scan(source), count)
     problems += source.problems
-    return Division(into, source.root, source.config, labels, count, label_rows, clock, problems)
+    return Division(into, replace(source, clock=clock), labels, count, label_rows, problems)
 
 
 def _windows(count: int) -> Iterator[range]:

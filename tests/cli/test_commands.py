@@ -147,9 +147,12 @@ def test_scoring_counts_what_it_did_and_writes_three_tables(scores, new_patients
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"{len(new_patients.truth.table)} samples scored, 0 quarantined: ")
     assert sorted(path.name for path in out.iterdir()) == [
+        ".state",
         "ledger.parquet",
+        "log.jsonl",
         "predictions.parquet",
         "quarantine.parquet",
+        "run.json",
     ]
 
 
@@ -161,7 +164,7 @@ def test_every_row_that_scoring_writes_matches_its_published_schema(scores, name
 
 
 def test_predictions_have_the_columns_that_were_agreed(scores):
-    names = pq.read_schema(scores[1] / "predictions.parquet").names
+    names = pq.read_table(scores[1] / "predictions.parquet").schema.names
     shares = [f"{kind}_{name}" for name in MODALITIES for kind in ("share", "present")]
     assert names[:7] == [
         "subject_id",
@@ -173,7 +176,7 @@ def test_predictions_have_the_columns_that_were_agreed(scores):
         "base_logit",
     ]
     assert {*shares, "findings", "model_id"} <= set(names)
-    assert pq.read_schema(scores[1] / "ledger.parquet").names[:6] == [
+    assert pq.read_table(scores[1] / "ledger.parquet").schema.names[:6] == [
         "subject_id",
         "prediction_time",
         "modality",
@@ -181,7 +184,7 @@ def test_predictions_have_the_columns_that_were_agreed(scores):
         "value",
         "share",
     ]
-    assert pq.read_schema(scores[1] / "quarantine.parquet").names[:5] == [
+    assert pq.read_table(scores[1] / "quarantine.parquet").schema.names[:5] == [
         "subject_id",
         "path",
         "code",
@@ -221,8 +224,10 @@ def test_the_ledger_may_be_left_out_and_a_program_gets_the_counts(medfusion, tra
     words = ["score", trained.folder, new_patients.folder, "--out", tmp_path, "--no-ledger", "--json", "--cache", cache]
     done = medfusion(*words)
     said = json.loads(done.out)
-    assert said == {"scored": len(new_patients.truth.table), "quarantined": 0, "out": str(tmp_path)}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.parquet", "quarantine.parquet"]
+    assert said.pop("seconds") > 0
+    counts = {"scored": len(new_patients.truth.table), "unchanged": 0, "failed": 0, "quarantined": 0}
+    assert said == {**counts, "codes": {}, "out": str(tmp_path)}
+    assert sorted(path.name for path in tmp_path.glob("*.parquet")) == ["predictions.parquet", "quarantine.parquet"]
 
 
 def test_an_explanation_adds_up_and_is_that_of_the_score(medfusion, scores, trained, new_patients, cache):

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from medfusion.cohort.synthetic import draw_patients, write_synthetic_cohort
 from medfusion.cohort.synthetic.anatomy import GRID, filled, lung_outlines, opacity_map
-from medfusion.pipeline import score, train
+from medfusion.pipeline import Options, score, train
 
 KEY = ["subject_id", "prediction_time"]
 NEW, SEED = 120, 4
@@ -48,7 +48,7 @@ def answer(tmp_path_factory, cache):
     write_synthetic_cohort(root / "cohort", subjects=240, seed=3)
     truth = write_synthetic_cohort(root / "new", subjects=NEW, seed=SEED)
     training = train(root / "cohort", root / "model", cache=cache)
-    score(root / "model", root / "new", root / "scores", cache=cache)
+    score(root / "model", root / "new", root / "scores", cache=cache, options=Options(lines=None, regions=True))
     return Answer(root / "scores", root / "new", truth, training)
 
 

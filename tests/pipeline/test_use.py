@@ -14,6 +14,7 @@ from medfusion.core.errors import DataError, UsageError
 from medfusion.outputs.ledger import footnotes
 from medfusion.pipeline import evaluate_model, explain, open_for_use, score, train, validate
 from medfusion.pipeline.data import read_payloads
+from medfusion.scoring import Tracked
 
 
 def silent(_stage, _total):
@@ -181,7 +182,7 @@ def test_a_time_without_a_zone_is_utc_where_the_cohort_has_zones(tmp_path):
     for at in (datetime(2024, 1, 2), datetime(2024, 1, 2, tzinfo=UTC)):
         assert explain(opened, "P3", at).prediction_time == datetime(2024, 1, 2, tzinfo=UTC)
     scored = score(tmp_path / "model", cohort, tmp_path / "scores")
-    assert (scored.scored, scored.quarantined) == (24, [])
+    assert (scored.scored, scored.quarantined) == (24, 0)
 
 
 def test_modalities_that_nobody_has_change_nothing(tmp_path):
@@ -280,8 +281,8 @@ def test_progress_is_told_for_every_stage(tmp_path):
         return advance
 
     train(small(tmp_path / "cohort"), tmp_path / "model", track=track)
-    score(tmp_path / "model", tmp_path / "cohort", tmp_path / "scores", track=track)
-    assert {"read notes", "fit notes", "cross-validate", "explain"} <= set(told)
+    score(tmp_path / "model", tmp_path / "cohort", tmp_path / "scores", monitors=[Tracked(track)])
+    assert {"read notes", "fit notes", "cross-validate", "score"} <= set(told)
     assert all(total == done for total, done in told.values())
 
 

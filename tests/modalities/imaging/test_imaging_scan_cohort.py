@@ -73,7 +73,7 @@ def test_volumes_train_score_and_explain_down_to_the_slices_that_bleed(cohort: P
         ("conflicting-slices", "P07")
     ]
     scored = score(tmp_path / "model", cohort, tmp_path / "scores")
-    assert (scored.scored, len(scored.quarantined)) == (PATIENTS, 1)
+    assert (scored.scored, scored.quarantined) == (PATIENTS, 1)
     table = pq.read_table(tmp_path / "scores" / "predictions.parquet").to_pydict()
     assert [who for who, here in zip(table["subject_id"], table["present_imaging"], strict=True) if not here] == ["P07"]
     report = explain(open_for_use(tmp_path / "model", cohort), "P10")
