@@ -78,12 +78,11 @@ def score(
 
     The same command goes on where an interrupted run ended, and scores again only what has changed.
 
-    Examples
-    --------
-    medfusion score model tonight --out scores
-    medfusion score model tonight --out scores --dry-run
-    medfusion score model --watch incoming --out scores
-    medfusion score model tonight --out scores --engine ray --address auto
+    Example: medfusion score model tonight --out scores
+
+    Folders that arrive: medfusion score model --watch incoming --out scores
+
+    On a Ray cluster: medfusion score model tonight --out scores --engine ray --address auto
     """
     from medfusion import pipeline  # noqa: PLC0415 - commands import what they need
     from medfusion.scoring import Textfile  # noqa: PLC0415
