@@ -71,6 +71,8 @@ def test_the_command_line_starts_without_the_heavy_libraries():
 
 
 NETWORKS = {f"medfusion.fusion.{name}" for name in ("learned", "networks", "training")}
+NETWORKS |= {f"medfusion.modalities.imaging.{name}" for name in ("network", "backends.torch", "backends.openvino")}
+NETWORKS |= {"medfusion.modalities.imaging.backends.onnxruntime"}
 """What is torch from the first line on; loaded only where such a network is wanted."""
 
 

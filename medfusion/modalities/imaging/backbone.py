@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medfusion.core.errors import MissingExtra, UsageError
 from medfusion.core.types import FloatArray
+from medfusion.modalities.imaging.backends import REFERENCE, Backend, open_backend, run_padded, version
 from medfusion.modalities.imaging.filters import DIMENSIONS as FILTER_DIMENSIONS
 from medfusion.modalities.imaging.filters import filter_maps
-from medfusion.modalities.imaging.weights import densenet_names, digest, load_into, read_weights
+from medfusion.modalities.imaging.weights import digest
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from medfusion.modalities.imaging.network import Features
 
 STRIDE = 32
 """Pixels per position of a feature map, in each of these networks."""
@@ -45,13 +47,9 @@ _MONAI_3D = {
 }
 DIMENSIONS: Mapping[str, int] = {DEFAULT: 1280, FILTERS: FILTER_DIMENSIONS, **_MONAI, **_MONAI_3D}
 """The backbones by name, and the length of their embeddings; those with ``-3d`` see volumes, the others pictures."""
-_FIRST = ("features.conv0.weight", "conv1.weight", "_conv_stem.weight")
 
-_FILTER_SCALE = np.float32(10.0)
+_FILTER_SCALE = 10.0
 """Brings the filters to the spread of a network's activations, about 0.15 on chest films."""
-_Scale = Callable[[FloatArray], FloatArray]
-_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)[:, None, None]
-_DEVIATION = np.array([0.229, 0.224, 0.225], dtype=np.float32)[:, None, None]
 
 
 class Backbone:
@@ -92,14 +90,18 @@ class Backbone:
         if name == DEFAULT and not has_default():
             raise MissingExtra("efficientnet-lite-pytorch", "pretrained")
         self.sees_volumes = name in _MONAI_3D
-        self._joined = filters and name != FILTERS and not self.sees_volumes
-        self.name = f"{name}+{FILTERS}" if self._joined else name
-        self.dimensions = DIMENSIONS[name] + FILTER_DIMENSIONS * self._joined
-        self._network = name
+        joined = filters and name != FILTERS and not self.sees_volumes
+        self.name = f"{name}+{FILTERS}" if joined else name
+        self.dimensions = DIMENSIONS[name] + FILTER_DIMENSIONS * joined
+        self.network = "" if name == FILTERS else name
+        self.filter_scale = 1.0 if name == FILTERS else _FILTER_SCALE * joined
+        self.backend = REFERENCE
         self._weights = _bundled() if name == DEFAULT and weights is None else weights
         self._digest = ""
-        self._run: Callable[[FloatArray], FloatArray] | None = filter_maps if name == FILTERS else None
-        self._lock = threading.Lock()
+        self._features: Features | None = None
+        self._calibration: FloatArray | None = None
+        self._opened: dict[tuple[int, ...], Backend] = {}
+        self._lock = threading.RLock()
 
     @property
     def digest(self) -> str:
@@ -109,7 +111,7 @@ class Backbone:
         return self._digest
 
     def load(self) -> None:
-        """Load the network, if that has not been done.
+        """Load the network, if there is one and that has not been done.
 
         Raises
         ------
@@ -117,14 +119,38 @@ class Backbone:
             If the weights do not fit the network.
         """
         with self._lock:
-            if self._run is None:
+            if self.network and self._features is None:
+                from medfusion.modalities.imaging.network import load_features  # noqa: PLC0415 - slow to import
+
                 assert self._weights is not None
-                self._run = _network(self._network, self._weights)
+                self._features = load_features(self.network, self._weights)
+
+    def use(self, backend: str, calibration: FloatArray | None = None) -> None:
+        """Have the network run by another backend from now on.
+
+        Parameters
+        ----------
+        backend : str
+            One of `backends.NAMES`.
+        calibration : array (n, size, size), float32, optional
+            Pictures for int8.
+        """
+        with self._lock:
+            self._opened.clear()
+            self.backend = backend
+            self._calibration = None if calibration is None else calibration[:, None]
+
+    def run_by(self) -> str:
+        """Say what runs the network: the backend, its version, and a digest of what int8 was calibrated with."""
+        fitted = "" if self._calibration is None else hashlib.sha256(self._calibration.tobytes()).hexdigest()
+        return f"{self.backend} {version(self.backend)} {fitted}"
+
+    def batch(self, size: int) -> int:
+        """Return how many pictures of this size the network is best given at once."""
+        return self._at(self._shape(size)).batch
 
     def maps(self, image: FloatArray) -> FloatArray:
         """Return the feature map of one picture or volume.
-
-        One image at a time, on one thread: an embedding then never depends on which others were read with it.
 
         Parameters
         ----------
@@ -137,15 +163,44 @@ class Backbone:
             One plane per slice from a network for pictures; size / 32 from one for volumes, to which the slices are
             shown as a cube.
         """
-        self.load()
-        if image.ndim == 3 and not self.sees_volumes:
-            return np.stack([self._maps(plane) for plane in image], axis=1)
-        return self._maps(image)
+        planes = image[None] if image.ndim == 2 or self.sees_volumes else image
+        parts = [self._network_maps(planes)] if self.network else []
+        if self.filter_scale:
+            parts.append(np.stack([filter_maps(plane) * np.float32(self.filter_scale) for plane in planes]))
+        maps = np.concatenate(parts, axis=1)
+        return maps[0] if image.ndim == 2 or self.sees_volumes else np.ascontiguousarray(maps.swapaxes(0, 1))
 
-    def _maps(self, image: FloatArray) -> FloatArray:
-        assert self._run is not None
-        maps = self._run(image)
-        return np.concatenate([maps, filter_maps(image) * _FILTER_SCALE]) if self._joined else maps
+    def means(self, planes: FloatArray) -> FloatArray:
+        """Return the mean of the network's map of each picture, without the filters.
+
+        Parameters
+        ----------
+        planes : array (n, size, size), float32; of a network for volumes (n, slices, size, size)
+
+        Returns
+        -------
+        array (n, dimensions of the network), float64
+        """
+        maps = self._network_maps(planes)
+        return np.asarray(maps.mean(axis=tuple(range(2, maps.ndim)), dtype=np.float64))
+
+    def _network_maps(self, planes: FloatArray) -> FloatArray:
+        """Return the network's maps (n, dimensions, ...) of pictures (n, size, size) or volumes."""
+        if self.sees_volumes:
+            planes = np.stack([_cube(volume) for volume in planes])
+        return run_padded(self._at(planes.shape[1:]), planes[:, None])
+
+    def _shape(self, size: int) -> tuple[int, ...]:
+        return (size,) * (3 if self.sees_volumes else 2)
+
+    def _at(self, shape: tuple[int, ...]) -> Backend:
+        """Return the network, ready to run on pictures of a shape."""
+        with self._lock:
+            if shape not in self._opened:
+                self.load()
+                assert self._features is not None
+                self._opened[shape] = open_backend(self.backend, self._features, shape, self._calibration)
+            return self._opened[shape]
 
 
 def has_default() -> bool:
@@ -159,115 +214,10 @@ def _bundled() -> Path:
     return Path(model.EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def _network(name: str, weights: Path) -> Callable[[FloatArray], FloatArray]:
-    """Build a network, fill it, and return the function from an image to its feature map."""
+def _cube(volume: FloatArray) -> FloatArray:
+    """Bring a volume (slices, size, size) to as many slices as rows."""
     import torch  # noqa: PLC0415 - slow to import
 
-    tensors = read_weights(weights)
-    if name.startswith("densenet"):
-        tensors, renamed = densenet_names(tensors), tensors
-        scale = _scaling(tensors, foreign=tensors.keys() != renamed.keys())
-    else:
-        scale = _scaling(tensors, foreign=False)
-    network = _build(name, tensors)
-    load_into(network, tensors, weights.name)
-    network = network.eval()
-    if not name.endswith("-3d"):
-        network = network.to(memory_format=torch.channels_last)
-    features = network.extract_features if name == DEFAULT else _before_pooling(network)
+    from medfusion.modalities.imaging.network import as_cube  # noqa: PLC0415 - slow to import
 
-    def run(image: FloatArray) -> FloatArray:
-        # The setting belongs to the calling thread, which gets it back as it was.
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with torch.inference_mode():
-                batch = torch.from_numpy(scale(image)[None])
-                batch = _cube(batch) if batch.ndim == 5 else batch.contiguous(memory_format=torch.channels_last)
-                return np.ascontiguousarray(features(batch)[0].numpy())
-        finally:
-            torch.set_num_threads(threads)
-
-    return run
-
-
-def _cube(batch: Tensor) -> Tensor:
-    """Bring volumes (1, channels, slices, size, size) to as many slices as rows."""
-    from torch.nn import functional  # noqa: PLC0415 - slow to import
-
-    size = batch.shape[-1]
-    if batch.shape[2] >= size:
-        return functional.interpolate(batch, size=(size, size, size), mode="area")
-    return functional.interpolate(batch, size=(size, size, size), mode="trilinear", align_corners=False)
-
-
-def _scaling(tensors: Mapping[str, Tensor], foreign: bool) -> _Scale:
-    """Return how grey in [0, 1] becomes what the first layer was trained on, array (channels, size, size).
-
-    Parameters
-    ----------
-    tensors : mapping from name to tensor
-    foreign : bool
-        Whether the names are torchvision's; then one channel means torchxrayvision.
-    """
-    channels = _channels(tensors)
-    if channels == 3:
-        return lambda image: (image[None] - _MEAN) / _DEVIATION
-    if foreign:
-        return lambda image: image[None] * np.float32(2048.0) - np.float32(1024.0)
-    return lambda image: image[None]
-
-
-def _channels(tensors: Mapping[str, Tensor]) -> int:
-    """Return how many input channels the first layer has."""
-    found = tuple(next((tensors[name].shape for name in _FIRST if name in tensors), ()))
-    # Volumes have one channel.
-    if len(found) not in {4, 5} or found[1] not in ({1, 3} if len(found) == 4 else {1}):
-        raise UsageError(f"the weights have no first layer ({' or '.join(_FIRST)}) for 1 or 3 channels")
-    return int(found[1])
-
-
-def _build(name: str, tensors: Mapping[str, Tensor]) -> Any:
-    """Build a network without weights, for as many input channels as the weights have."""
-    if name == DEFAULT:
-        return importlib.import_module("efficientnet_lite_pytorch").EfficientNet.from_name(name)
-    from monai.networks import nets  # noqa: PLC0415 - slow to import
-
-    channels = _channels(tensors)
-    base, dimensions = name.removesuffix("-3d"), 3 if name in _MONAI_3D else 2
-    if base.startswith("densenet"):
-        return getattr(nets, base.replace("densenet", "DenseNet"))(dimensions, channels, 1)
-    if base.startswith("resnet"):
-        # A first stride of 2 as in torchvision; whether shortcuts have a bias, the file tells.
-        bias = any(key.endswith("downsample.0.bias") for key in tensors)
-        return getattr(nets, base)(
-            spatial_dims=dimensions,
-            n_input_channels=channels,
-            num_classes=1,
-            conv1_t_stride=2,
-            bias_downsample=bias,
-        )
-    return nets.EfficientNetBN(name, pretrained=False, spatial_dims=2, in_channels=channels, num_classes=1)
-
-
-def _before_pooling(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return the function to what the last global average pooling is given, whatever the network is."""
-    from torch import nn  # noqa: PLC0415 - slow to import
-
-    # Threads run the network at once; each finds its own map.
-    seen = threading.local()
-
-    def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if inputs[0].ndim in {4, 5}:
-            seen.last = inputs[0]
-
-    for module in network.modules():
-        if isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d):
-            module.register_forward_pre_hook(note)
-
-    def features(batch: Tensor) -> Tensor:
-        network(batch)
-        found: Tensor = seen.__dict__.pop("last")
-        return found
-
-    return features
+    return np.asarray(as_cube(torch.from_numpy(volume)[None, None])[0, 0].numpy())

@@ -51,6 +51,27 @@ def filter_maps(image: FloatArray) -> FloatArray:
     return maps.reshape(DIMENSIONS, grid, grid) * np.float32(ZONES * ZONES)
 
 
+def filter_mean(planes: FloatArray, scale: float) -> FloatArray:
+    """Return the mean of scaled filter maps over pictures and positions.
+
+    Parameters
+    ----------
+    planes : array (n, size, size), float32
+    scale : float
+
+    Returns
+    -------
+    array (850,), float32
+
+    Examples
+    --------
+    >>> filter_mean(np.ones((3, 64, 64), dtype=np.float32), 2.0)[0]
+    np.float32(2.0)
+    """
+    means = [(filter_maps(plane) * np.float32(scale)).mean(axis=(1, 2), dtype=np.float64) for plane in planes]
+    return np.asarray(np.mean(means, axis=0), dtype=np.float32)
+
+
 def _layers(image: FloatArray) -> Iterator[FloatArray]:
     """Yield the statistics per pixel, each an array of the image's shape; one at a time, while it is in the cache."""
     import cv2  # noqa: PLC0415 - slow to import

@@ -36,6 +36,12 @@ TIME_LIMIT_S = 10.0
 """How long one film may take."""
 MEMORY_LIMIT_BYTES = 2**30
 """What a worker may use, its code included."""
+MOST_TRIES = 3
+"""How many workers a film gets where somebody else ends them: an operator, or the system when memory is short."""
+_FROM_OUTSIDE = frozenset(
+    getattr(signal, name) for name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)
+)
+"""The signals that no decoder sends to itself."""
 _START_LIMIT_S = 60.0
 _START = "import sys; sys.path[:] = sys.argv[2:]; from medfusion.modalities.imaging.worker import main; main()"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -101,7 +107,9 @@ class Decoders:
         worker = self._idle.get()
         try:
             if worker is None or not worker.alive:
-                worker = self._started()
+                # Whoever killed it may not kill the next one.
+                with suppress(_Killed):
+                    worker = self._started()
         finally:
             self._idle.put(worker)
 
@@ -161,21 +169,26 @@ class Decoders:
         Raises
         ------
         PayloadRejected
-            Without a file name: what the task raises, ``too-large``, ``decode-timeout`` or ``decoder-crashed``.
+            Without a file name: what the task raises, ``too-large``, ``decode-timeout`` or ``decoder-crashed``; the
+            last also for a film whose workers somebody killed `MOST_TRIES` times.
         """
         worker = self._idle.get()
-        start, limit_s = time.monotonic(), self.time_limit_s * files
         try:
-            if worker is not None and worker.alive:
+            for tries_left in reversed(range(MOST_TRIES)):
+                start, limit_s, is_new = time.monotonic(), self.time_limit_s * files, False
                 try:
+                    if worker is None or not worker.alive:
+                        worker, is_new = self._started(), True
                     return worker.ask(task, arguments, source, limit_s)
-                except PayloadRejected:
-                    if worker.alive or time.monotonic() - start > limit_s / 2:
+                except PayloadRejected as error:
+                    if worker is not None and worker.alive:
                         raise
-                    self._running.discard(worker)
-            # Either there is none yet, or what earlier films left behind has ended it: only a new one can tell.
-            worker = self._started()
-            return worker.ask(task, arguments, source, limit_s)
+                    self._running.discard(cast(_Worker, worker))
+                    # What earlier films left behind may have ended it: only a new one can tell.
+                    is_theirs = not is_new and time.monotonic() - start <= limit_s / 2
+                    if not tries_left or not (is_theirs or isinstance(error, _Killed)):
+                        raise
+            raise AssertionError
         finally:
             if worker is not None and not worker.alive:
                 self._running.discard(worker)
@@ -201,6 +214,7 @@ class _Worker:
             stderr=subprocess.PIPE,
             env={**os.environ, **_ONE_THREAD},
         )
+        self._said = b""
         self._requests = cast(BufferedWriter, self._process.stdin)
         self._answers = cast(BufferedReader, self._process.stdout)
 
@@ -210,10 +224,14 @@ class _Worker:
 
     def wait(self) -> None:
         """Wait until the process has imported what it needs."""
+        start = time.monotonic()
         with self._ended_after(_START_LIMIT_S):
             if self._answers.readline() == b"ready\n":
                 return
-        said = self.end().decode(errors="replace").strip().splitlines()
+        death = self._death(time.monotonic() - start, _START_LIMIT_S)
+        if isinstance(death, _Killed):
+            raise death
+        said = self._said.decode(errors="replace").strip().splitlines()
         raise MedfusionError(
             f"the process that decodes films does not start: {said[-1] if said else 'it says nothing'}"
         )
@@ -269,13 +287,18 @@ class _Worker:
         """Say why there is no answer."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
-        self.end()
+        self._said = self.end()
         remedy = "leave the file out, or export it again"
         if lasted_s >= limit_s:
             return rejected("decode-timeout", "PixelData", f"over {limit_s:g} s", f"at most {limit_s:g} s", remedy)
         code = self._process.returncode
         got = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return rejected("decoder-crashed", "PixelData", got, "pixels", remedy)
+        crashed = rejected("decoder-crashed", "PixelData", got, "pixels", remedy)
+        return _Killed(crashed.problem) if -code in _FROM_OUTSIDE else crashed
+
+
+class _Killed(PayloadRejected):
+    """Somebody else ended the worker: no fault of the film."""
 
 
 def _end_all(workers: set[_Worker]) -> None:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -21,12 +21,13 @@ from medfusion.core.errors import PayloadRejected, Problem
 from medfusion.core.protocols import Advance
 from medfusion.core.types import FloatArray, Records
 from medfusion.modalities.imaging.backbone import STRIDE, Backbone
-from medfusion.modalities.imaging.cache import EmbeddingCache
+from medfusion.modalities.imaging.backends import REFERENCE
 from medfusion.modalities.imaging.geometry import letterbox
 from medfusion.modalities.imaging.payload import Film, Films, Scan, Source
-from medfusion.modalities.imaging.pixels import PIPELINE, load
+from medfusion.modalities.imaging.pixels import PIPELINE
 from medfusion.modalities.imaging.pool import decoders, processors
-from medfusion.modalities.imaging.scans import Found, find_scan, inspect_scan, to_json
+from medfusion.modalities.imaging.scans import Found, find_scan, to_json
+from medfusion.modalities.imaging.stream import Asked, Embedder
 
 MAX_FILMS = 8
 """How many films of a study are used at most, the newest."""
@@ -35,23 +36,8 @@ STUDY_SPAN = timedelta(hours=12)
 Use = Literal["any", "films", "volumes"]
 """What is read of a study: a volume where there is one, else films; only films; only volumes."""
 USES: tuple[Use, ...] = ("any", "films", "volumes")
-_CHUNK = 128
 _MAPS_KEPT = 64
 _MAPS_BYTES = 512 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A picture to be read, and for whom."""
-
-    path: str
-    source: Source
-    time: datetime
-    subject_id: str = ""
-
-    def problem(self, error: PayloadRejected) -> Problem:
-        where = f"subject {self.subject_id}" if self.subject_id else ""
-        return replace(error.problem, file=self.path, where=where, subject_id=self.subject_id)
 
 
 class FilmReader:
@@ -76,7 +62,6 @@ class FilmReader:
         self._use = use
         self._slices = None if backbone.sees_volumes else slices
         self._cache_folder = cache_folder
-        self._cache: EmbeddingCache | None = None
         self._maps: OrderedDict[str, FloatArray] = OrderedDict()
         self._lock = Lock()
 
@@ -95,24 +80,39 @@ class FilmReader:
         preprocessing = f"{PIPELINE} letterbox-{self.size} {self._use} {slices}"
         return {"backbone": self.backbone.name, "weights": self.backbone.digest, "preprocessing": preprocessing}
 
+    def _embedder(self) -> Embedder:
+        # Fp32 as in training is what embeddings of earlier versions were made with.
+        run_by = {} if self.backbone.backend == REFERENCE else {"backend": self.backbone.run_by()}
+        return Embedder(self.backbone, self.size, self._cache_folder, {**self.identity(), **run_by})
+
     def start(self) -> None:
         """Get the network and the decoders ready, so that the first picture does not wait for them."""
         self.backbone.load()
         decoders().start()
 
+    def use(self, backend: str, calibration: FloatArray | None = None) -> None:
+        """Have the network run by another backend from now on; see `Backbone.use`."""
+        with self._lock:
+            self._maps.clear()
+        self.backbone.use(backend, calibration)
+
     def read(self, records: Sequence[Records], problems: list[Problem], advance: Advance) -> list[Films | None]:
         """Return the newest study of each record; see `Modality.read`."""
-        films: dict[Source, Film] = {}
         with ThreadPoolExecutor(processors()) as pool, _quiet():
             # Samples of one patient ask for the same slices; what is odd about them is told once.
             find = cache(partial(find_scan, slices=self._slices))
             found = list(pool.map(lambda record: self._wanted(record, find), records))
-            wanted = [asked for asked, _ in found]
-            problems += dict.fromkeys(problem for _, said in found for problem in said)
-            progress = _Progress([[each.source for each in asked] for asked in wanted], advance)
-            distinct = list({each.source: each for asked in wanted for each in asked}.values())
-            for start in range(0, len(distinct), _CHUNK):
-                films |= self._read_chunk(distinct[start : start + _CHUNK], pool, problems, progress)
+        wanted = [asked for asked, _ in found]
+        problems += dict.fromkeys(problem for _, said in found for problem in said)
+        progress = _Progress([[each.source for each in asked] for asked in wanted], advance)
+        distinct = {each.source: each for asked in wanted for each in asked}
+        results: dict[Source, Film | Problem] = {}
+        for asked, result in self._embedder().all(distinct.values()):
+            results[asked.source] = result
+            progress.done([asked.source])
+        # In the order of the records, whichever was ready first.
+        problems += [result for source in distinct if isinstance(result := results[source], Problem)]
+        films = {source: result for source, result in results.items() if isinstance(result, Film)}
         return [_payload([films[each.source] for each in asked if each.source in films]) for asked in wanted]
 
     def read_one(self, path: str, source: Source, time: datetime) -> Film:
@@ -123,11 +123,7 @@ class FilmReader:
         PayloadRejected
             If it cannot be used.
         """
-        asked = _Asked(path, source, time)
-        film = _examined(asked)
-        if isinstance(film, Problem):
-            raise PayloadRejected(film)
-        return replace(film, embedding=_mean(self.maps(film)))
+        return self._embedder().one(Asked(path, source, time))
 
     def maps(self, film: Film) -> FloatArray:
         """Return a film's feature map; the last few are kept.
@@ -186,7 +182,7 @@ class FilmReader:
         """
         return _squared(_decoded(scan, size, None), size)
 
-    def _wanted(self, record: Records, find: Callable[[tuple[Path, ...]], Found]) -> tuple[list[_Asked], list[Problem]]:
+    def _wanted(self, record: Records, find: Callable[[tuple[Path, ...]], Found]) -> tuple[list[Asked], list[Problem]]:
         """Return what is to be read for a record, and what could not be: a volume, or the newest films."""
         rows = newest_study(record.table)
         slices = [row for row in rows if row["series"]]
@@ -197,61 +193,12 @@ class FilmReader:
             problems = [_named(problem, slices, record.subject_id) for problem in found.problems]
             if found.scan is not None:
                 path = next(row["path"] for row in slices if row["location"] == str(found.scan.planes[0][0]))
-                return [_Asked(path, found.scan, slices[-1]["time"], record.subject_id)], problems
+                return [Asked(path, found.scan, slices[-1]["time"], record.subject_id)], problems
             films = [row for row in rows if not row["series"] or Path(row["location"]) in found.images]
         if self._use == "volumes":
             return [], problems
         newest = films[-MAX_FILMS:]
-        return [_Asked(row["path"], Path(row["location"]), row["time"], record.subject_id) for row in newest], problems
-
-    def _read_chunk(
-        self, asked: Sequence[_Asked], pool: ThreadPoolExecutor, problems: list[Problem], progress: _Progress
-    ) -> dict[Source, Film]:
-        """Return the films that can be used, by source."""
-        seen: dict[Source, Film] = {}
-        for each, film in zip(asked, pool.map(_examined, asked), strict=True):
-            if isinstance(film, Film):
-                seen[each.source] = film
-            else:
-                problems.append(film)
-                progress.done([each.source])
-        if self._cache is None:
-            self._cache = EmbeddingCache(self._cache_folder, self.identity(), self.backbone.dimensions)
-        embeddings = self._cache.get({film.digest for film in seen.values()})
-        missing: dict[str, list[_Asked]] = {}
-        for each in asked:
-            if each.source in seen:
-                if seen[each.source].digest in embeddings:
-                    progress.done([each.source])
-                else:
-                    missing.setdefault(seen[each.source].digest, []).append(each)
-        firsts = [seen[same[0].source] for same in missing.values()]
-        computed: dict[str, FloatArray] = {}
-        for (digest, same), result in zip(missing.items(), self._embedded(firsts, pool), strict=True):
-            if isinstance(result, PayloadRejected):
-                problems.append(same[0].problem(result))
-            else:
-                computed[digest] = result
-            progress.done([each.source for each in same])
-        self._cache.put(computed)
-        embeddings |= computed
-        found = {source: embeddings.get(film.digest) for source, film in seen.items()}
-        return {source: replace(seen[source], embedding=value) for source, value in found.items() if value is not None}
-
-    def _embedded(self, films: Sequence[Film], pool: ThreadPoolExecutor) -> Iterator[FloatArray | PayloadRejected]:
-        """Yield the embedding of each film, or why there is none, in their order."""
-        if not films:
-            return
-        # Here and not in the threads: weights that do not fit are found once.
-        self.backbone.load()
-
-        def embed(film: Film) -> FloatArray | PayloadRejected:
-            try:
-                return _mean(self.maps(film))
-            except PayloadRejected as error:
-                return error
-
-        yield from pool.map(embed, films)
+        return [Asked(row["path"], Path(row["location"]), row["time"], record.subject_id) for row in newest], problems
 
 
 def newest_study(table: pa.Table) -> list[dict[str, Any]]:
@@ -312,16 +259,6 @@ def _squared(picture: FloatArray, size: int) -> FloatArray:
     return np.stack([letterbox(plane, size) for plane in picture])
 
 
-def _examined(asked: _Asked) -> Film | Problem:
-    """Return a film that has no embedding yet."""
-    try:
-        look = inspect_scan(asked.source) if isinstance(asked.source, Scan) else load(asked.source)
-    except PayloadRejected as error:
-        return asked.problem(error)
-    nothing = np.empty(0, dtype=np.float32)
-    return Film(asked.path, asked.source, asked.time, look.size, look.content, look.digest, nothing, look.facts)
-
-
 def _named(problem: Problem, rows: Sequence[Mapping[str, Any]], subject_id: str) -> Problem:
     """Name file and subject of a problem as the cohort does."""
     path = next((row["path"] for row in rows if row["location"] == problem.file), problem.file)
@@ -332,11 +269,6 @@ def _payload(films: Sequence[Film]) -> Films | None:
     """Count the same picture once, if a study holds it twice."""
     distinct = {film.digest: film for film in films}
     return Films(tuple(distinct.values())) if distinct else None
-
-
-def _mean(maps: FloatArray) -> FloatArray:
-    positions = tuple(range(1, maps.ndim))
-    return np.asarray(maps.mean(axis=positions, dtype=np.float64).astype(np.float32))
 
 
 @contextmanager

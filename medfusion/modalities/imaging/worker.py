@@ -11,15 +11,20 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
 from medfusion.core.errors import PayloadRejected
 from medfusion.core.types import FloatArray
 from medfusion.modalities.imaging import pixels, scans
+from medfusion.modalities.imaging.cache import EmbeddingCache
+from medfusion.modalities.imaging.filters import filter_mean
+from medfusion.modalities.imaging.geometry import letterbox
 from medfusion.modalities.imaging.headers import rejected
+from medfusion.modalities.imaging.payload import Scan
 
 _CODE_BYTES = 2**27
 _LEAK_BYTES = 2**27
@@ -128,7 +133,7 @@ def _decode(source: Path | bytes, arguments: Mapping[str, Any]) -> Answer:
     return _told(encoded), pixels.decode(encoded, longest=arguments["longest"], frame=arguments["frame"])
 
 
-def _told(encoded: pixels.Encoded) -> dict[str, Any]:
+def _told(encoded: pixels.Encoded | scans.Inspected) -> dict[str, Any]:
     return {"size": encoded.size, "content": encoded.content, "digest": encoded.digest}
 
 
@@ -139,6 +144,35 @@ def _decode_scan(source: Path | bytes, arguments: Mapping[str, Any]) -> Answer:
     return {}, scans.decode_scan(scan, arguments["longest"])
 
 
+def _see(source: Path | bytes, arguments: Mapping[str, Any]) -> Answer:
+    """Do all that a new film needs beside the network: read it once, decode it, make it square, run the filters.
+
+    The array is the embedding, where the cache has one (``kept``); else the ``planes`` that the network is to see, and
+    after them the mean of the filters.
+    """
+    scan = scans.from_json(arguments["scan"]) if arguments["scan"] else None
+    encoded = pixels.load(source) if scan is None else scans.inspect_scan(scan)
+    told = {**_told(encoded), "facts": dict(encoded.facts), "planes": 0, "kept": False}
+    if arguments["cache"] and (kept := _cache(*arguments["cache"]).get([encoded.digest])):
+        return told | {"kept": True}, kept[encoded.digest]
+    size = arguments["size"]
+    if isinstance(encoded, pixels.Encoded):
+        picture = pixels.decode(encoded, longest=size)[None]
+    else:
+        picture = scans.decode_scan(cast(Scan, scan), size)
+    planes = np.stack([letterbox(plane, size) for plane in picture])
+    parts = [filter_mean(planes, arguments["filters"])] if arguments["filters"] else []
+    if arguments["network"]:
+        parts.insert(0, planes.reshape(-1))
+        told["planes"] = len(planes)
+    return told, np.concatenate(parts)
+
+
+@cache
+def _cache(folder: str, identity: str, dimensions: int) -> EmbeddingCache:
+    return EmbeddingCache(Path(folder), json.loads(identity), dimensions)
+
+
 def _changed() -> PayloadRejected:
     return rejected("changed-film", "file", "other pixels", "those that were read before", "start again")
 
@@ -146,5 +180,6 @@ def _changed() -> PayloadRejected:
 TASKS: dict[str, Callable[[Path | bytes, Mapping[str, Any]], Answer]] = {
     "decode": _decode,
     "scan": _decode_scan,
+    "see": _see,
 }
 """What a worker can be asked to do, with a source and arguments that JSON can hold."""

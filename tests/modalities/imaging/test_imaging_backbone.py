@@ -12,6 +12,7 @@ from medfusion.core.protocols import ModalityOptions
 from medfusion.core.types import Attribution
 from medfusion.modalities.imaging import ImagingModality
 from medfusion.modalities.imaging import backbone as backbone_module
+from medfusion.modalities.imaging import network as network_module
 from medfusion.modalities.imaging.backbone import DIMENSIONS, Backbone
 from medfusion.modalities.imaging.filters import filter_maps
 
@@ -175,7 +176,7 @@ def test_the_length_of_an_embedding_is_what_the_networks_own_head_takes(name: st
     first = {"densenet": "features.conv0.weight", "resnet": "conv1.weight", "efficientnet": "_conv_stem.weight"}
     stem = next(tensor for start, tensor in first.items() if name.startswith(start))
     with torch.device("meta"):
-        network = backbone_module._build(name, {stem: torch.empty(64, 3, 7, 7)})
+        network = network_module.build(name, {stem: torch.empty(64, 3, 7, 7)})
     heads = [module for module in network.modules() if isinstance(module, torch.nn.Linear)]
     assert heads[-1].in_features == DIMENSIONS[name]
 
