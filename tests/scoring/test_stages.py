@@ -1,0 +1,62 @@
+import threading
+import time
+
+import pytest
+
+from medfusion.scoring import Stage, Stages
+
+
+def test_every_item_comes_out_once_whatever_the_number_of_threads():
+    stages = Stages([Stage("square", lambda number: number**2, 4), Stage("negate", lambda number: -number, 2)])
+    assert sorted(stages.run(range(50))) == sorted(-(number**2) for number in range(50))
+
+
+def test_one_thread_per_stage_keeps_the_order():
+    stages = Stages([Stage("same", lambda number: number), Stage("text", str)])
+    assert list(stages.run(range(20))) == [str(number) for number in range(20)]
+
+
+def test_no_stage_runs_further_ahead_than_there_is_room():
+    taken, room = [], 2
+
+    def source():
+        for number in range(40):
+            taken.append(number)
+            yield number
+
+    done = Stages([Stage("same", lambda number: number)], room=room).run(source())
+    next(done)
+    time.sleep(0.5)
+    # One was given out, one is worked on, one more waits to be put; the rest stands in the two queues.
+    assert len(taken) <= 1 + 2 * room + 2
+    assert list(done) == list(range(1, 40))
+
+
+def test_an_error_of_a_stage_ends_the_run_and_its_threads():
+    before = threading.active_count()
+
+    def refuse(number):
+        if number == 3:
+            raise ValueError("three")
+        return number
+
+    with pytest.raises(ValueError, match="three"):
+        list(Stages([Stage("refuse", refuse), Stage("same", lambda number: number)]).run(range(1000)))
+    assert threading.active_count() == before
+
+
+def test_an_error_of_the_source_is_raised():
+    def source():
+        yield 1
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        list(Stages([Stage("same", lambda number: number)]).run(source()))
+
+
+def test_who_stops_listening_ends_the_threads():
+    before = threading.active_count()
+    run = Stages([Stage("same", lambda number: number)]).run(range(1000))
+    assert next(run) == 0
+    run.close()
+    assert threading.active_count() == before
