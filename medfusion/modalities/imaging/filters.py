@@ -86,7 +86,8 @@ def _layers(image: FloatArray) -> Iterator[FloatArray]:
         down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=scale / 4)
         yield np.abs(across)
         yield np.abs(down)
-        yield cv2.magnitude(across, down)
+        # Not cv2.magnitude, whose last bit depends on where in memory an array lies.
+        yield np.sqrt(across * across + down * down)
         yield np.abs(cv2.Laplacian(smooth, cv2.CV_32F, scale=scale * scale))
         rest = image - smooth
         yield rest * rest
