@@ -120,6 +120,7 @@ def bare_forward(model: Path, backend: str, pictures: Sequence[np.ndarray]) -> N
 def opened(model: Path, backend: str) -> Callable[[np.ndarray], Any]:
     """Return the network as a scoring run has it."""
     from medfusion.pipeline.backend import use_backend
+
     from medfusion.pipeline.parts import loaded
 
     risk_model = loaded(model, None)
