@@ -12,6 +12,7 @@ import pyarrow as pa
 from medfusion.core.errors import Problem
 from medfusion.core.folder import CohortFolder
 from medfusion.core.folds import Patients
+from medfusion.core.lines import Attributions, Lines, Places
 from medfusion.core.schema import TableSchema
 from medfusion.core.state import State
 from medfusion.core.types import Attribution, Block, BoolArray, Embedding, FeatureShare, FloatArray, Pull, Records
@@ -158,6 +159,37 @@ class Scans(Protocol):
         """
 
 
+@runtime_checkable
+class Batched(Protocol):
+    """What an encoder offers beside `Encoder` where it explains many payloads at once, without an object per line."""
+
+    def explain_all(self, payloads: Sequence[Any | None], rows: Places, about: Attributions) -> Lines:
+        """Name the parts of some payloads that make up ``about.total()``; what `Encoder.explain` does, n times.
+
+        Parameters
+        ----------
+        payloads : sequence
+            Where it is a `medfusion.core.batch.Batch`, what all members need is worked out once.
+        rows : array (n,), int
+            Which payloads; none of them is None.
+        about : Attributions
+            Of these n payloads, in this order.
+        """
+
+
+@runtime_checkable
+class Dear(Protocol):
+    """An encoder whose lines are dear: it has to compute again what payloads do not keep.
+
+    Attributes
+    ----------
+    whole : str
+        The name of the one line that stands for all of them where a cohort is explained without.
+    """
+
+    whole: ClassVar[str]
+
+
 class FusionModel(Protocol):
     """Adds up what modalities say, for any subset of them.
 
@@ -194,7 +226,7 @@ class FusionModel(Protocol):
         """
 
     def pulls(self, blocks: Mapping[str, Block]) -> dict[str, Pull]:
-        """Open up one sample, by modality."""
+        """Open up n samples, by modality."""
 
     def summary(self, names: Sequence[str]) -> dict[str, float]:
         """Say in a few numbers what was fitted to modalities of these names, for a run record."""

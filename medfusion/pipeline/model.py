@@ -11,26 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from medfusion.core.errors import ModelFolderError, PayloadRejected, Problem, UsageError
+from medfusion.core.batch import Batch
+from medfusion.core.errors import ModelFolderError, Problem, UsageError
 from medfusion.core.protocols import FusionModel, Modality
 from medfusion.core.state import load_state, save_state
-from medfusion.core.types import Block, BoolArray, Distance, Embedding, Explanation, FeatureShare, FloatArray
+from medfusion.core.types import Block, BoolArray, Distance, Embedding, Explanation, FloatArray, Sample
 from medfusion.evidence import EvidenceModel, Member
+from medfusion.evidence.crossfit import AT_ONCE
 from medfusion.explain import close_ledger, modality_shares
 from medfusion.fusion import restore_fusion
 from medfusion.fusion.conformal import RiskSets, Sets
 from medfusion.fusion.offsets import as_names, pattern_names
 from medfusion.fusion.recalibration import Recalibration, Terms
+from medfusion.pipeline.ledger import explained, ledger_of
 
 FORMAT = 2
 _STATE, _CARD = "state", "card.json"
-UNOPENED = "(could not be read again)"
-"""The only line of a modality whose payload vanished between prediction and explanation."""
-PATTERN = "(recalibration of patients with just these data)"
-"""The line of a modality's part in the offset of its presence pattern."""
+
 Payloads = Mapping[str, Sequence[Any | None]]
 """Payloads by modality; all of the same length."""
 
@@ -83,6 +84,9 @@ class Predictions:
         Base, factor and offset of each sample's ledger, after recalibration.
     sets : Sets or None
         Which outcomes each risk leaves open, at a stated coverage.
+    batches : mapping from modality to Batch, or None
+        The payloads, with what was worked out about them, so that `RiskModel.ledger` need not do it again; None where
+        there are more than a few thousand.
     """
 
     logit: FloatArray
@@ -94,6 +98,7 @@ class Predictions:
     distances: Mapping[str, list[Distance | None]]
     terms: Terms
     sets: Sets | None
+    batches: Mapping[str, Batch] | None = None
 
     @property
     def risk(self) -> FloatArray:
@@ -161,6 +166,9 @@ class RiskModel:
         facts : sequence of mappings, length n, optional
             What subjects.csv says of them; needed only by a model that has `columns`.
         """
+        batches = None
+        if len(subject_ids) <= AT_ONCE:
+            payloads = batches = {name: _batch(payloads[name]) for name in self.evidence}
         blocks = self.blocks(payloads)
         mixture = self._mixture(subject_ids)
         by_member = self.fusion.logits(blocks)
@@ -187,6 +195,7 @@ class RiskModel:
             distances={name: model.distances(payloads[name], mixture) for name, model in self.evidence.items()},
             terms=terms,
             sets=None if self.risk_sets is None else self.risk_sets.predict(np.asarray(expit(logit)), categories),
+            batches=batches,
         )
 
     def _mixture(self, subject_ids: Sequence[str]) -> FloatArray:
@@ -202,23 +211,47 @@ class RiskModel:
         A modality whose payload can no longer be read (a film that vanished meanwhile) stays one line, and the reason
         goes to ``problems``.
         """
-        terms, mixture = predictions.terms, predictions.mixture[row]
-        blocks = self.blocks({name: [payloads[name][row]] for name in self.evidence})
-        pulls = self.fusion.pulls(blocks)
-        offset = float(terms.offset[row]) / max(1, int(predictions.present[row].sum()))
-        lines, shares = {}, {}
-        for index, (name, model) in enumerate(self.evidence.items()):
-            shares[name] = float(predictions.shares[row, index])
-            if predictions.present[row, index]:
-                pull = pulls[name].times(float(terms.factor[row]))
-                rest = shares[name] - offset - pull.own(blocks[name], mixture)
-                try:
-                    lines[name] = model.attribute(payloads[name][row], mixture, pull, rest)
-                    lines[name] += [FeatureShare(PATTERN, None, offset)] if offset else []
-                except PayloadRejected as error:
-                    problems.append(error.problem)
-                    lines[name] = [FeatureShare(UNOPENED, None, shares[name])]
-        return close_ledger(float(terms.base[row]), shares, lines, float(predictions.logit[row]))
+        shares = dict(zip(self.evidence, predictions.shares[row].tolist(), strict=True))
+        lines = explained(self, predictions, row, payloads, problems)
+        return close_ledger(float(predictions.terms.base[row]), shares, lines, float(predictions.logit[row]))
+
+    def ledger(
+        self,
+        samples: Sequence[Sample],
+        predictions: Predictions,
+        payloads: Payloads,
+        problems: list[Problem],
+        *,
+        top: int | None = 10,
+        regions: bool = False,
+    ) -> pa.Table:
+        """Open up all predictions, as `explain` does one, in batches.
+
+        Parameters
+        ----------
+        samples : sequence of Sample, length n
+        predictions : Predictions
+            What `predict` said of the same n samples.
+        payloads : mapping from modality to sequence of length n
+            Those that were given to `predict`.
+        problems : list of Problem
+            Payloads that can no longer be read are noted here.
+        top : int or None
+            Lines per modality and sample; the others are summed into one. None for all.
+        regions : bool
+            Whether to open what is dear to open, as regions of films are; else it is one line with the whole share.
+
+        Returns
+        -------
+        pyarrow.Table
+            As `medfusion.outputs.tables.LEDGER` describes it.
+
+        Raises
+        ------
+        ValueError
+            If the lines of a modality do not sum to its share.
+        """
+        return ledger_of(self, samples, predictions, payloads, problems, top=top, regions=regions)
 
     def findings(self, predictions: Predictions, row: int) -> list[str]:
         """Return codes of what a reader of one prediction should know."""
@@ -264,6 +297,10 @@ class RiskModel:
 def blocks_of(evidence: Mapping[str, EvidenceModel], payloads: Payloads, *, embed: bool) -> dict[str, Block]:
     """Return what each modality says of n samples; with embeddings where a fusion looks at them."""
     return {name: model.block(payloads[name], embed) for name, model in evidence.items()}
+
+
+def _batch(payloads: Sequence[Any | None]) -> Batch:
+    return payloads if isinstance(payloads, Batch) else Batch(payloads)
 
 
 def load_model(folder: Path, build: Any) -> RiskModel:
@@ -354,7 +391,8 @@ def _try_fusion(model: RiskModel) -> None:
     pulls = model.fusion.pulls(blocks)
     said = model.fusion.logits(blocks)
     spread = model.fusion.variance(blocks, np.full((1, members), 1 / members))
-    numbers = [model.fusion.base, *said[:, 0], *spread, *(slope for pull in pulls.values() for slope in pull.evidence)]
+    slopes = [slope for pull in pulls.values() for slope in pull.evidence.ravel()]
+    numbers = [model.fusion.base, *said[:, 0], *spread, *slopes]
     if said.shape != (members, 1) or list(pulls) != list(blocks) or not np.isfinite(numbers).all() or spread[0] < 0:
         raise ValueError("wrong: fusion")
 
