@@ -190,6 +190,65 @@ class Dear(Protocol):
     whole: ClassVar[str]
 
 
+@runtime_checkable
+class Backends(Protocol):
+    """What a modality offers beside `Modality` where several libraries, or precisions, can run its frozen network.
+
+    Attributes
+    ----------
+    reference : str
+        The backend that training uses.
+    """
+
+    reference: ClassVar[str]
+
+    def check_batch(self, payloads: Sequence[Any | None]) -> State | None:
+        """Choose a few items of the training, as the network sees them; None if there are none to choose from."""
+
+    def backends(self, wanted: str) -> Mapping[str, str]:
+        """Return the backends that a word names, each with why it cannot be used here; empty if it can.
+
+        Raises
+        ------
+        UsageError
+            If the word names none.
+        """
+
+    def is_exact(self, backend: str) -> bool:
+        """Say whether a backend differs from the reference by rounding alone, so that it needs no check."""
+
+    def use_backend(self, backend: str, check: State | None) -> None:
+        """Have the network run by a backend from now on; ``check`` is what some are calibrated with.
+
+        Raises
+        ------
+        MissingExtra
+            If a package is not installed.
+        UsageError
+            If it cannot be used here, or needs a check batch and is given none.
+        """
+
+    def checked(self, check: State) -> list[Any]:
+        """Return a payload per item of a check batch, from the backend in use."""
+
+    def rate(self, check: State | None, seconds: float) -> float:
+        """Measure for a while how many items per second the backend in use manages."""
+
+    def settle(self) -> None:
+        """Let go of backends that are not in use."""
+
+    def export(self, form: str, out: Path, about: Mapping[str, str]) -> list[Path]:
+        """Write the network for other software, what it has to be shown described beside it; return the files.
+
+        Raises
+        ------
+        UsageError
+            If there is no such format.
+        MissingExtra
+            If a package is not installed.
+        """
+
+
 class FusionModel(Protocol):
     """Adds up what modalities say, for any subset of them.
 

@@ -18,7 +18,7 @@ from scipy.special import expit
 from medfusion.core.batch import Batch
 from medfusion.core.errors import ModelFolderError, Problem, UsageError
 from medfusion.core.protocols import FusionModel, Modality
-from medfusion.core.state import load_state, save_state
+from medfusion.core.state import State, load_state, save_state
 from medfusion.core.types import Block, BoolArray, Distance, Embedding, Explanation, FloatArray, Sample
 from medfusion.evidence import EvidenceModel, Member
 from medfusion.evidence.crossfit import AT_ONCE
@@ -30,7 +30,8 @@ from medfusion.fusion.recalibration import Recalibration, Terms
 from medfusion.pipeline.ledger import explained, ledger_of
 
 FORMAT = 2
-_STATE, _CARD = "state", "card.json"
+_STATE, _CHECK, _CARD = "state", "check", "card.json"
+_SUFFIXES = (".json", ".safetensors")
 
 Payloads = Mapping[str, Sequence[Any | None]]
 """Payloads by modality; all of the same length."""
@@ -127,6 +128,8 @@ class RiskModel:
         Calibration patients by category, for what a risk leaves open.
     sets_by : str
         The column of subjects.csv that names the category; empty for the presence pattern.
+    check : mapping from modality to State
+        A few items of the training, to check backends with; see `core.protocols.Backends`.
     """
 
     task: str
@@ -139,6 +142,7 @@ class RiskModel:
     recalibration: Recalibration = field(default_factory=Recalibration)
     risk_sets: RiskSets | None = None
     sets_by: str = ""
+    check: Mapping[str, State] = field(default_factory=dict)
 
     @property
     def columns(self) -> set[str]:
@@ -286,6 +290,7 @@ class RiskModel:
             "recalibration": self.recalibration.state(),
             "risk_sets": None if self.risk_sets is None else self.risk_sets.state(),
             "sets_by": self.sets_by,
+            "check": _write_check(folder, self.check),
             "roster": {"salt": self.roster.salt, "folds": dict(self.roster.folds)},
         }
         save_state(folder, _STATE, state)
@@ -321,7 +326,7 @@ def load_model(folder: Path, build: Any) -> RiskModel:
     if card.get("model_id") != _digest(folder):
         raise ModelFolderError(f"{folder.name}: its files were changed after training; get the folder again")
     try:
-        model = _restored(load_state(folder, _STATE), card, build)
+        model = _restored(load_state(folder, _STATE), card, build, folder)
         _check_parts(model)
     except UsageError as error:
         raise ModelFolderError(f"{folder.name}: {error}") from error
@@ -330,7 +335,7 @@ def load_model(folder: Path, build: Any) -> RiskModel:
     return model
 
 
-def _restored(state: Any, card: Mapping[str, Any], build: Any) -> RiskModel:
+def _restored(state: Any, card: Mapping[str, Any], build: Any, folder: Path) -> RiskModel:
     parts = state["modalities"]
     modalities = build({name: part["settings"] for name, part in parts.items()})
     evidence = {}
@@ -352,7 +357,28 @@ def _restored(state: Any, card: Mapping[str, Any], build: Any) -> RiskModel:
         recalibration,
         sets,
         str(state["sets_by"]),
+        _read_check(folder, state.get("check")),
     )
+
+
+def _write_check(folder: Path, check: Mapping[str, State]) -> str:
+    """Write the check batch into files of its own, or none where there is none; return their digest."""
+    if check:
+        save_state(folder, _CHECK, dict(check))
+        return _digest(folder, _CHECK)
+    for suffix in _SUFFIXES:
+        (folder / (_CHECK + suffix)).unlink(missing_ok=True)
+    return ""
+
+
+def _read_check(folder: Path, digest: str | None) -> Mapping[str, State]:
+    """Read the check batch; none where there was none, or somebody took it away to keep pictures from others."""
+    if not digest or not any((folder / (_CHECK + suffix)).exists() for suffix in _SUFFIXES):
+        return {}
+    if _digest(folder, _CHECK) != digest:
+        raise ModelFolderError(f"{folder.name}: its check batch was changed after training; get the folder again")
+    found: Mapping[str, State] = load_state(folder, _CHECK)
+    return found
 
 
 def _check_parts(model: RiskModel) -> None:
@@ -447,10 +473,10 @@ def _check_identity(name: str, expected: Mapping[str, str], modalities: Mapping[
             )
 
 
-def _digest(folder: Path) -> str:
+def _digest(folder: Path, name: str = _STATE) -> str:
     digest = hashlib.sha256()
-    for suffix in (".json", ".safetensors"):
-        path = folder / (_STATE + suffix)
+    for suffix in _SUFFIXES:
+        path = folder / (name + suffix)
         if not path.is_file():
             raise ModelFolderError(f"{folder.name}: {path.name} is missing")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
