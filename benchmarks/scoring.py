@@ -33,10 +33,15 @@ import pandas as pd
 import torch
 from common import RESULTS, Failed, machine, machine_line, markdown_table, medfusion, write_results
 from decoding import SYNTAXES, Syntax, draw, encoded, write
+from monai.data import DataLoader, Dataset, PydicomReader
+from monai.transforms import Compose, EnsureChannelFirst, LoadImage, Resize, ScaleIntensity
+from sklearn.linear_model import LogisticRegression
 
 from medfusion.modalities.imaging.backbone import Backbone
 from medfusion.modalities.imaging.geometry import letterbox
 from medfusion.modalities.imaging.pixels import decode, load
+from medfusion.pipeline.backend import use_backend
+from medfusion.pipeline.parts import loaded
 
 SIZE = 320
 KINDS: tuple[Syntax, ...] = tuple(
@@ -119,9 +124,6 @@ def bare_forward(model: Path, backend: str, pictures: Sequence[np.ndarray]) -> N
 
 def opened(model: Path, backend: str) -> Callable[[np.ndarray], Any]:
     """Return the network as a scoring run has it."""
-    from medfusion.pipeline.backend import use_backend
-
-    from medfusion.pipeline.parts import loaded
 
     risk_model = loaded(model, None)
     use_backend(risk_model, backend)
@@ -131,10 +133,6 @@ def opened(model: Path, backend: str) -> Callable[[np.ndarray], Any]:
 
 def straightforward(cohort: Path) -> None:
     """Do what a script does that was written in an afternoon."""
-    from monai.data import DataLoader, Dataset, PydicomReader
-    from monai.transforms import Compose, EnsureChannelFirst, LoadImage, Resize, ScaleIntensity
-    from sklearn.linear_model import LogisticRegression
-
     steps = [
         LoadImage(reader=PydicomReader(), image_only=True),
         EnsureChannelFirst(),

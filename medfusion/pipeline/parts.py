@@ -232,10 +232,9 @@ class PartScorer:
         problems: list[Problem] = []
         made = {}
         if options.ledger:
-            ledgers = [
-                (sample, model.explain(said, row, chunk.payloads, problems)) for row, sample in enumerate(chunk.samples)
-            ]
-            made["ledger"] = tables.ledger_table(ledgers, options.lines)
+            made["ledger"] = model.ledger(
+                chunk.samples, said, chunk.payloads, problems, top=options.lines, regions=options.regions
+            )
         made["predictions"] = tables.predictions_table(
             chunk.samples,
             risk=said.risk,
