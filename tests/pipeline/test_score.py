@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+import sys
 from datetime import UTC, datetime
 
 import numpy as np
@@ -284,6 +285,25 @@ def test_figures_for_prometheus_and_the_log_say_what_came_out(tmp_path):
     assert figures["medfusion_score_label_rows"] == "24.0"
     assert float(figures["medfusion_score_last_success_timestamp_seconds"]) >= before
     assert json.loads((tmp_path / "mine.jsonl").read_text().splitlines()[-1])["scored"] == 24
+
+
+def test_the_backend_that_was_measured_as_the_fastest_stays_that_of_the_folder(
+    whole, trained, new_patients, cache, tmp_path, monkeypatch
+):
+    out = tmp_path / "scores"
+    told = score(trained.folder, new_patients.folder, out, cache=cache, part_size=4, backend="openvino-fp32")
+    assert json.loads((out / "run.json").read_text(encoding="utf-8"))["backend"]["chosen"] == "openvino-fp32"
+    assert told.backend["candidates"][0]["risk_change"] < 1e-4
+    np.testing.assert_allclose(read(out)["risk"], read(whole)["risk"], rtol=0, atol=1e-5)
+    remembered = json.loads((out / ".state" / "backend.json").read_text(encoding="utf-8"))
+    (out / ".state" / "backend.json").write_text(json.dumps({**remembered, "wanted": "auto"}), encoding="utf-8")
+
+    def measure(*_):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(sys.modules["medfusion.pipeline.score"], "choose_backend", measure)
+    again = score(trained.folder, new_patients.folder, out, cache=cache, backend="auto")
+    assert again.counts.unchanged == len(read(whole))
 
 
 def test_tables_of_parts_without_a_row_have_the_types_of_the_others(whole):
