@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from common import cohort_config, markdown_table, number
 from fusion_rivals import RIVALS
-from fusion_runs import RATE, complete_run, load, removed_run, taken_away
+from fusion_runs import RATE, complete_run, load, removed_from, removed_run
 from fusion_tables import Risks, aims_text, contender_means, mean_difference, paired, told, without_rivals
 from sklearn.metrics import roc_auc_score
 
@@ -18,28 +18,25 @@ from medfusion.core.types import FloatArray
 from medfusion.evaluation.comparison_tables import EVERY
 from medfusion.evaluation.metrics import calibration_error, chance_calibration_error, debiased_calibration_error
 from medfusion.evaluation.paired import PairedFigures
-from medfusion.evaluation.recommend import recommend
-from medfusion.pipeline.compare import THRESHOLDS, Run, contenders_of, judged
+from medfusion.pipeline.compare import THRESHOLDS, Run, judged
 
 PATTERN_AIM, PATTERN_N = 0.08, 100
 TRAINED = ("trained as is", "trained with it")
-THERE = "recommended, by records with half removed"
 
 
 def missing(args: argparse.Namespace) -> tuple[dict[str, Any], str, str]:
     """Remove half of each modality at random."""
     name, data = f"{cohort_config(args.cohort)['name']}-{args.task}", load(args.cohort, args.task, args.cache)
     runs = {seed: complete_run(data, name, seed, args.keep) for seed in args.seeds}
-    chosen = {seed: judged(without_rivals(run), THRESHOLDS, seed).recommendation.name for seed, run in runs.items()}
+    found = {seed: judged(without_rivals(run), THRESHOLDS, seed, expect_missing=RATE) for seed, run in runs.items()}
+    chosen = {seed: each.recommendation.name for seed, each in found.items()}
     removed = {seed: removed_run(data, name, seed, args.keep, chosen[seed]) for seed in args.seeds}
-    there = {seed: simplest_of_the_best(run) for seed, run in removed.items()}
-    risks = {seed: half_risks(runs[seed], removed[seed], chosen[seed], there[seed]) for seed in args.seeds}
+    risks = {seed: half_risks(runs[seed], removed[seed], chosen[seed]) for seed in args.seeds}
     pairs = {seed: paired(runs[seed], each) for seed, each in risks.items()}
     table = contender_means(runs, risks)
     losses = {f"{who}, {how}": loss(pairs, who, how) for who in ("recommended", "late", *RIVALS) for how in TRAINED}
     best = min((f"{rival}, trained with it" for rival in RIVALS), key=lambda each: losses[each]["value"])
-    losses[THERE] = mean_difference(pairs, complete(THERE), THERE)
-    ours = [*(f"recommended, {how}" for how in TRAINED), THERE]
+    ours = [f"recommended, {how}" for how in TRAINED]
     extra = {mine: loss_difference(pairs, mine, best) for mine in ours}
     top = max((f"{rival}, trained with it" for rival in RIVALS), key=lambda each: table[each]["auroc"])
     ahead = {mine: mean_difference(pairs, mine, top) for mine in ours}
@@ -57,7 +54,7 @@ def missing(args: argparse.Namespace) -> tuple[dict[str, Any], str, str]:
         "seeds": args.seeds,
         "rate": RATE,
         "recommended": chosen,
-        "recommended_by_records_with_half_removed": there,
+        "verdicts": {seed: each.recommendation.reason for seed, each in found.items()},
         "figures": table,
         "losses": losses,
         "best_rival_by_loss": best,
@@ -71,25 +68,14 @@ def missing(args: argparse.Namespace) -> tuple[dict[str, Any], str, str]:
     return measured, missing_page(measured, args), f"fusion-missing-{name}"
 
 
-def simplest_of_the_best(run: Run) -> str:
-    """Return what would be recommended to who has only these records, of the contenders that took part."""
-    contenders = [each for each in contenders_of(run.names) if each.name in run.risks]
-    sizes = sorted({len(each.modalities) for each in contenders})
-    order = [[each.name for each in contenders if len(each.modalities) == size] for size in sizes[:-1]]
-    order += [[each.name] for each in contenders if len(each.modalities) == sizes[-1]]
-    found = paired(run, {each.name: run.risks[each.name] for each in contenders})
-    areas = {name: points["auroc"] for name, points in found.points.items()}
-    return recommend(areas, found.auroc_difference, order, {each.name: each.modalities for each in contenders}).name
-
-
-def half_risks(run: Run, removed: Run, chosen: str, there: str) -> dict[str, FloatArray]:
+def half_risks(run: Run, removed: Run, chosen: str) -> dict[str, FloatArray]:
     """Return the risks on complete records and on half of them, of models trained as is and with half of them."""
     of, risks = {"recommended": chosen, "late": "late", **{name: name for name in RIVALS}}, {}
     for who, name in of.items():
         risks[f"{who}, complete"] = run.risks[name]
         risks[f"{who}, trained as is"] = run.withheld[EVERY, RATE][name]
         risks[f"{who}, trained with it"] = removed.risks[name]
-    return {**risks, THERE: removed.risks[there]}
+    return risks
 
 
 def loss(pairs: Mapping[int, PairedFigures], who: str, how: str) -> dict[str, Any]:
@@ -138,7 +124,7 @@ def pattern_rows(runs: Mapping[int, Run], risks: Mapping[int, Risks]) -> list[di
     """Return the calibration per presence pattern of the recommended, over the removals of all seeds together."""
     frames = []
     for seed, run in runs.items():
-        gone = taken_away(run.patients, run.names, seed)
+        gone = removed_from(run.patients, run.names, seed)
         here = run.present & ~np.column_stack([gone[name] for name in run.names])
         for how, present in (("complete", run.present), ("trained as is", here), ("trained with it", here)):
             told = [" + ".join(name for name, there in zip(run.names, row, strict=True) if there) for row in present]
@@ -204,6 +190,7 @@ def missing_page(measured: Mapping[str, Any], args: argparse.Namespace) -> str:
         for row in measured["patterns"]
         if row["n"] >= PATTERN_N
     ]
+    said = "\n".join(f"- seed {seed}: {reason}" for seed, reason in measured["verdicts"].items())
     return f"""# Half of each modality removed at random: {measured["cohort"]}
 
 `fusion.py missing {args.cohort.name} {args.task} --seeds {" ".join(map(str, args.seeds))}`: every modality is taken
@@ -211,9 +198,8 @@ from a sample with a probability of {RATE:g}, whichever of the others are.
 "Trained as is": only test samples lose records.
 "Trained with it": the training part has lost them at the same rate, and encoders, heads and fusion saw only what is
 left; both are tested on the same samples with the same records removed. Losses are against complete records in training
-and test; means over seeds, intervals paired by patient. Recommended:
-{named(measured["recommended"])}; by records with half removed (networks left out unless recommended
-above): {named(measured["recommended_by_records_with_half_removed"])}.
+and test; means over seeds, intervals paired by patient. Recommended is what
+`medfusion compare --expect-missing {RATE:g}` recommends: {named(measured["recommended"])}.
 
 {markdown_table(["", "AUROC complete", "AUROC at 50 %", "loss (95 % interval)", "ECE at 50 %", "by chance"], rows)}
 {markdown_table(["difference", "value (95 % interval)"], extra)}
@@ -226,6 +212,10 @@ Of the recommended; samples of all seeds together (n), so that a patient may cou
 than {PATTERN_N} are in the JSON. The last column is the mean risk less the share of events.
 
 {markdown_table(["", "n", "patients", "events", "ECE", "debiased", "by chance", "mean bias"], patterns)}
+## What the report says
+
+{said}
+
 ## Aims
 
 {aims_text(measured["aims"])}"""

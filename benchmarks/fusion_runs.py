@@ -19,7 +19,7 @@ from medfusion.core.types import Block
 from medfusion.evaluation.comparison_tables import EVERY
 from medfusion.evidence import EvidenceModel
 from medfusion.fusion import new_fusion
-from medfusion.pipeline.compare import Contender, Run, _withheld, contenders_of, nested, outer_folds
+from medfusion.pipeline.compare import Contender, Run, contenders_of, nested, outer_folds, taken_away
 from medfusion.pipeline.data import build_modalities, read_payloads
 from medfusion.pipeline.fit import divided, fit_fusion, fit_modality
 
@@ -106,7 +106,7 @@ def _removed(
     data: Data, patients: Patients, seed: int, wanted: Sequence[Contender], rivals: Mapping[str, Memory]
 ) -> Run:
     run = Run(patients, tuple(data.modalities))
-    gone = taken_away(patients, run.names, seed)
+    gone = removed_from(patients, run.names, seed)
     payloads = {
         name: [None if away else payload for away, payload in zip(gone[name], data.payloads[name], strict=True)]
         for name in run.names
@@ -124,13 +124,13 @@ def _removed(
     return run
 
 
-def taken_away(patients: Patients, names: Sequence[str], seed: int) -> dict[str, np.ndarray]:
+def removed_from(patients: Patients, names: Sequence[str], seed: int) -> dict[str, np.ndarray]:
     """Return from which samples each modality is taken when `compare` takes `RATE` of every one away."""
     gone = {name: np.zeros(len(patients.events), dtype=bool) for name in names}
     for fold in range(patients.n_folds):
         test = np.flatnonzero(patients.folds == fold)
         whole = {name: Block(np.zeros((1, len(test)))) for name in names}
-        for name, block in _withheld(whole, len(test), seed + fold)[EVERY, RATE].items():
+        for name, block in taken_away(whole, names, len(test), seed + fold)[EVERY, RATE].items():
             gone[name][test] = ~block.present[0]
     return gone
 

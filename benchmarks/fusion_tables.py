@@ -22,6 +22,9 @@ def without_rivals(run: Run) -> Run:
     """Return the run as `medfusion compare` would have it."""
     ours = Run(run.patients, run.names)
     ours.risks = {name: risk for name, risk in run.risks.items() if name not in RIVALS}
+    ours.withheld = {
+        key: {name: risk for name, risk in each.items() if name not in RIVALS} for key, each in run.withheld.items()
+    }
     ours.present, ours.seconds, ours.scoring, ours.sizes = run.present, run.seconds, run.scoring, run.sizes
     return ours
 

@@ -104,6 +104,14 @@ def compare(
     folds: Annotated[
         int | None, typer.Option(min=2, help="Outer folds; 5, or as many as the rarer outcome allows.")
     ] = None,
+    expect_missing: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="How much of each modality will be missing where the model is used, such as 0.5; contenders are then "
+            "judged on records of which that much was taken away at random.",
+        ),
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Decides the folds.")] = 0,
     as_json: AsJson = False,
     cache: CacheFolder = None,
@@ -117,6 +125,7 @@ def compare(
     Example: medfusion compare my-cohort --task icu --out comparison --threshold 0.2
     """
     from medfusion import pipeline  # noqa: PLC0415
+    from medfusion.evaluation.recommend import percent  # noqa: PLC0415
     from medfusion.pipeline.compare import THRESHOLDS, train_command  # noqa: PLC0415
 
     with progress() as track:
@@ -128,13 +137,16 @@ def compare(
             only=only or (),
             thresholds=thresholds or THRESHOLDS,
             folds=folds,
+            expect_missing=expect_missing,
             cache=cache_folder(cache, no_cache),
             seed=seed,
             track=track,
         )
     if as_json:
         return print_json(result.as_dict())
-    print_estimates(result.estimates, "Left-out patients", f"{result.n} samples of {result.n_subjects} patients")
+    records = f", {percent(expect_missing)} of each modality missing" if expect_missing else ""
+    about = f"{result.n} samples of {result.n_subjects} patients{records}"
+    print_estimates(result.estimates, "Left-out patients", about)
     say(result.recommendation.reason)
     say(f"  {train_command(result, cohort, run.task)}")
     say(f"written: {out / 'metrics.json'}, {out / 'report.html'}")

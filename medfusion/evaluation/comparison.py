@@ -34,6 +34,7 @@ from medfusion.evaluation.metrics import Estimate, check_risks
 from medfusion.evaluation.paired import AurocDifference, pair
 from medfusion.evaluation.recommend import (
     Cost,
+    Expected,
     Order,
     Recommendation,
     contender_name,
@@ -65,6 +66,9 @@ class Comparison:
     thresholds : tuple of float
         At which net benefit was computed.
     modalities_of : mapping from contender to sequence of str
+    expect_missing : float
+        Share of each modality that was taken away at random before anything but ``patterns`` and ``withheld`` was
+        computed, because that much is expected to be missing where the model is used; 0 for the records as they are.
     recommendation : Recommendation
         ``recommendation.verdict`` belongs first in a report, ``recommendation.sentences`` after it.
     fusion_gain : AurocDifference or None
@@ -84,6 +88,7 @@ class Comparison:
     n_subjects: int
     thresholds: tuple[float, ...]
     modalities_of: Mapping[str, Sequence[str]]
+    expect_missing: float
     recommendation: Recommendation
     fusion_gain: AurocDifference | None
     estimates: Mapping[str, Mapping[str, Estimate]]
@@ -144,6 +149,7 @@ class Comparison:
             "n_events": self.n_events,
             "n_subjects": self.n_subjects,
             "thresholds": list(self.thresholds),
+            "expect_missing": self.expect_missing,
             "intervals": self.intervals,
             "recommendation": {
                 "name": found.name,
@@ -184,6 +190,7 @@ def compare_contenders(
     thresholds: Sequence[float],
     seed: int,
     resamples: int = RESAMPLES,
+    expect_missing: float = 0.0,
 ) -> Comparison:
     """Compare contenders by their risks of the same samples, none of which a contender was trained on.
 
@@ -209,6 +216,9 @@ def compare_contenders(
     seed : int
         Of the resampling and of the simulated chance level.
     resamples : int
+    expect_missing : float
+        Share of each modality that is expected to be missing where the model is used. If it is not 0, contenders are
+        judged, and one is recommended, by the risks of all of them in ``withheld`` for `EVERY` modality at that rate.
 
     Raises
     ------
@@ -217,7 +227,8 @@ def compare_contenders(
     DataError
         If all samples, or none, have the event.
     ValueError
-        If lengths disagree, a risk is not within [0, 1], or a contender or modality is not known.
+        If lengths disagree, a risk is not within [0, 1], a contender or modality is not known, or ``withheld`` lacks
+        what is expected.
 
     Examples
     --------
@@ -249,10 +260,12 @@ def compare_contenders(
     risks = {name: np.asarray(risk, dtype=float) for name, risk in risks.items()}
     _check(events, risks, subject_ids, present, names, modalities_of, withheld)
     risks = {name: risks[name] for level in order_levels(order, risks, modalities_of) for name in level}
-    paired = pair(events, risks, subject_ids, cuts, seed, resamples)
+    judged = {name: _judged(risks, withheld, expect_missing)[name] for name in risks}
+    paired = pair(events, judged, subject_ids, cuts, seed, resamples)
     areas = {name: points["auroc"] for name, points in paired.points.items()}
-    found = recommend(areas, paired.auroc_difference, order, modalities_of, costs)
-    estimates = all_estimates(paired, risks, cuts, seed)
+    expected = Expected(expect_missing, _areas(events, risks)) if expect_missing else None
+    found = recommend(areas, paired.auroc_difference, order, modalities_of, costs, expected)
+    estimates = all_estimates(paired, judged, cuts, seed)
     contenders = contender_table(estimates, modalities_of, costs)
     differences = difference_table(paired, found.name, cuts)
     patterns = pattern_table(events, risks, subject_ids, present, names, modalities_of, seed, resamples)
@@ -272,6 +285,7 @@ def compare_contenders(
         n_subjects=paired.n_subjects,
         thresholds=cuts,
         modalities_of=modalities_of,
+        expect_missing=expect_missing,
         recommendation=found,
         fusion_gain=paired.auroc_difference(str(found.fused), str(found.single)) if both else None,
         estimates=estimates,
@@ -282,6 +296,22 @@ def compare_contenders(
         panels=tuple(panels),
         intervals=f"95 %, by {resamples:,} resamples of the patients (seed {seed}), the same for all contenders",
     )
+
+
+def _judged(risks: Risks, withheld: Mapping[tuple[str, float], Risks], expect_missing: float) -> Risks:
+    """Return the risks that contenders are judged by."""
+    if not expect_missing:
+        return risks
+    found = withheld.get((EVERY, expect_missing), {})
+    if lacking := sorted(set(risks) - set(found)):
+        raise ValueError(f"these contenders have no risks with {expect_missing:g} of each modality removed: {lacking}")
+    return found
+
+
+def _areas(events: BoolArray, risks: Risks) -> dict[str, float]:
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415 - slow to import
+
+    return {name: float(roc_auc_score(events, risk)) for name, risk in risks.items()}
 
 
 def _check(

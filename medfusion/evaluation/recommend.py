@@ -49,6 +49,22 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """Records as they are to be expected where the model is used, if they are not as in the cohort.
+
+    Attributes
+    ----------
+    missing : float
+        Share of each modality that was taken away at random.
+    as_they_are : mapping from contender to float
+        AUROCs without that.
+    """
+
+    missing: float
+    as_they_are: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Recommendation:
     """The contender to take.
 
@@ -60,8 +76,8 @@ class Recommendation:
     single, fused : str or None
         The best by AUROC of those that rest on one modality, and of those that rest on more; None if there is none.
     sentences : tuple of str
-        In plain language. First whether fusion beats the best single modality, then what to take and why, what falls
-        short, and what it costs.
+        In plain language. First whether fusion beats the best single modality, then what to take and why, for which
+        records that is if not for those of the cohort, what falls short, and what it costs.
     """
 
     name: str
@@ -87,6 +103,7 @@ def recommend(
     order: Order,
     modalities_of: Mapping[str, Sequence[str]],
     costs: Mapping[str, Cost] | None = None,
+    expected: Expected | None = None,
 ) -> Recommendation:
     """Recommend a contender by the one-standard-error rule [1]_.
 
@@ -106,6 +123,8 @@ def recommend(
         What each rests on; more than one is fusion.
     costs : mapping from contender to Cost, optional
         Contenders may be missing.
+    expected : Expected, optional
+        Which records ``areas`` and ``difference`` are of, where not of those of the cohort as they are.
 
     Raises
     ------
@@ -137,11 +156,12 @@ def recommend(
     name = max(next(level for level in close if level), key=lambda each: areas[each])
     depth = next(number for number, level in enumerate(levels) if name in level)
     short = {each: behind[each] for level in levels[:depth] for each in level}
-    words = _Words(areas, modalities_of)
+    words = _Words(areas, modalities_of, expected)
     single, fused = (_best_of(areas, modalities_of, fusion) for fusion in (False, True))
     sentences = [
         words.verdict(single, fused, difference),
         words.choice(name, best, behind[name]),
+        *words.records(name),
         *words.shortfall(short),
         *words.cost(name, best if best != name else single, costs or {}),
     ]
@@ -189,6 +209,13 @@ class _Words:
 
     areas: Mapping[str, float]
     modalities_of: Mapping[str, Sequence[str]]
+    expected: Expected | None
+
+    @property
+    def here(self) -> str:
+        return (
+            "here" if self.expected is None else f"where {percent(self.expected.missing)} of each modality is missing"
+        )
 
     def verdict(self, single: str | None, fused: str | None, difference: Difference) -> str:
         if single is None or fused is None:
@@ -199,9 +226,10 @@ class _Words:
         if tested.low is None or math.isnan(tested.p):
             start = f"Whether fusion beats {alone} cannot be told from these patients"
         elif tested.low > 0 and tested.p < _SIGNIFICANT:
-            start = f"Fusion beats {alone} here"
+            start = f"Fusion beats {alone} {self.here}"
         else:
-            start = f"Fusion does not beat {alone} here" + (" beyond chance" if tested.value >= 0.0005 else "")
+            chance = " beyond chance" if tested.value >= 0.0005 else ""
+            start = f"Fusion does not beat {alone} {self.here}{chance}"
         compared = f"AUROC {_number(self.areas[fused])} ({fused}) against {_number(self.areas[single])}"
         return f"{start}: {compared}, a difference of {difference_text(tested)}."
 
@@ -218,6 +246,18 @@ class _Words:
             f"Recommended: {self.told(name)}, the simplest contender whose AUROC ({_number(self.areas[name])}) is "
             f"{within} that of the best, {self.told(best)} ({_number(self.areas[best])})."
         )
+
+    def records(self, name: str) -> list[str]:
+        if self.expected is None:
+            return []
+        areas = self.expected.as_they_are
+        best = max(areas, key=lambda each: areas[each])
+        beside = "the highest" if name == best else f"and the best, {self.told(best)}, {_number(areas[best])}"
+        return [
+            f"This is for records of which {percent(self.expected.missing)} of each modality is missing at random, as "
+            f"is expected where the model is used. On the records as they are, {self.told(name)} has an AUROC of "
+            f"{_number(areas[name])}, {beside}."
+        ]
 
     def shortfall(self, short: Mapping[str, AurocDifference]) -> list[str]:
         if not short:
@@ -283,6 +323,17 @@ def p_text(p: float) -> str:
     if p < 0.001:
         return "p < 0.001"
     return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def percent(share: float) -> str:
+    """Write a share as a percentage.
+
+    Examples
+    --------
+    >>> percent(0.5), percent(0.125)
+    ('50 %', '12.5 %')
+    """
+    return f"{100 * share:.4g} %"
 
 
 def _number(value: float) -> str:

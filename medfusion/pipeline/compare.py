@@ -21,13 +21,13 @@ from scipy.special import expit
 
 from medfusion.cohort import Cohort, open_cohort, require_two_classes
 from medfusion.core import files
-from medfusion.core.errors import DataError, MedfusionWarning, Problem
+from medfusion.core.errors import DataError, MedfusionWarning, Problem, UsageError
 from medfusion.core.folds import Patients, patient_folds
 from medfusion.core.types import Block, BoolArray, FloatArray
 from medfusion.evaluation.comparison import Comparison, compare_contenders
 from medfusion.evaluation.comparison_tables import EVERY
 from medfusion.evaluation.decision import check_thresholds
-from medfusion.evaluation.recommend import Cost
+from medfusion.evaluation.recommend import Cost, percent
 from medfusion.evaluation.shortcuts import ShortcutAudit
 from medfusion.evidence import EvidenceModel
 from medfusion.fusion import KINDS, new_fusion
@@ -38,7 +38,7 @@ from medfusion.pipeline.model import Payloads
 from medfusion.pipeline.shortcuts import audit_shortcuts
 
 RATES = (0.1, 0.3, 0.5, 0.7)
-"""Shares of patients from whom a modality is taken away in the simulation."""
+"""Shares of patients from whom a modality is taken away in the simulation, beside the share that is expected."""
 THRESHOLDS = (0.1, 0.2, 0.3, 0.5)
 
 Rival = Callable[[Mapping[str, Block], Patients, Mapping[str, Block]], FloatArray]
@@ -130,6 +130,7 @@ def compare(
     only: Sequence[str] = (),
     thresholds: Sequence[float] = THRESHOLDS,
     folds: int | None = None,
+    expect_missing: float = 0.0,
     cache: Path | None = None,
     seed: int = 0,
     rivals: Mapping[str, Rival] | None = None,
@@ -151,6 +152,9 @@ def compare(
         Risks at which net benefit is compared.
     folds : int, optional
         Outer folds; 5, or as many as the rarer outcome allows, unless given.
+    expect_missing : float
+        Share of each modality that is expected to be missing where the model is used. Contenders are then judged on
+        records of which so much was taken away at random, and not on the records as they are.
     cache : Path, optional
         Where image embeddings are kept.
     seed : int
@@ -164,23 +168,45 @@ def compare(
     DataError
         If the cohort cannot be read, or holds too few patients with and without the event.
     UsageError
-        If a task, modality or setting does not exist, or a threshold is not within (0, 1).
+        If a task, modality or setting does not exist, a threshold is not within (0, 1), or a share that is expected
+        to be missing not within [0, 1).
     """
     check_thresholds(thresholds)
+    check_expected(expect_missing)
     modalities = build_modalities(settings or {}, cache, only)
     cohort = open_cohort(cohort_folder, list(modalities.values()), task)
     require_two_classes(cohort)
     cohort = cohort.labelled()
     payloads = read_payloads(cohort, modalities, cohort.samples, cohort.problems, track)
     here = {name: modalities[name] for name, each in payloads.items() if any(payload is not None for payload in each)}
-    run = nested(here, payloads, outer_folds(cohort, folds, seed), seed, rivals or {}, track)
+    rates = sorted({*RATES, expect_missing} - {0.0})
+    run = nested(here, payloads, outer_folds(cohort, folds, seed), seed, rivals or {}, track, rates)
     run.task = cohort.task.name
-    result = judged(run, thresholds, seed, tuple(rivals or ()))
+    result = judged(run, thresholds, seed, tuple(rivals or ()), expect_missing)
     if out is not None:
         risks = run.risks[result.recommendation.name]
         audit = audit_shortcuts(cohort, cohort.samples, here, payloads, run.patients, risks, run.present, seed)
         _write(out, cohort, result, run, audit, cohort_folder)
     return result, run
+
+
+def check_expected(missing: float) -> None:
+    """Refuse a share that cannot be expected to be missing.
+
+    Raises
+    ------
+    UsageError
+        If it is not within [0, 1).
+
+    Examples
+    --------
+    >>> check_expected(50)
+    Traceback (most recent call last):
+    medfusion.core.errors.UsageError: --expect-missing is 50; it has to be 0 or more and below 1; write 50 % as 0.5
+    """
+    if not 0 <= missing < 1:
+        remedy = f"write {missing:g} % as {missing / 100:g}" if 1 < missing < 100 else "name another, such as 0.3"
+        raise UsageError(f"--expect-missing is {missing:g}; it has to be 0 or more and below 1; {remedy}")
 
 
 def outer_folds(cohort: Cohort, folds: int | None, seed: int) -> Patients:
@@ -199,6 +225,7 @@ def nested(
     seed: int,
     rivals: Mapping[str, Rival] | None = None,
     track: Track = silent,
+    rates: Sequence[float] = RATES,
 ) -> Run:
     """Let all contenders answer for patients that they were not trained on."""
     run = Run(patients, tuple(modalities))
@@ -208,7 +235,7 @@ def nested(
         train, test = np.flatnonzero(patients.folds != fold), np.flatnonzero(patients.folds == fold)
         part = _Part.fitted(modalities, payloads, patients, train, test, seed)
         run.present[test] = part.present(run.names)
-        taken = _withheld(part.test, len(test), seed + fold)
+        taken = taken_away(part.test, run.names, len(test), seed + fold, rates)
         for contender in wanted:
             _contend(run, contender, part, test, taken, seed)
             advance(1)
@@ -219,7 +246,9 @@ def nested(
     return run
 
 
-def judged(run: Run, thresholds: Sequence[float], seed: int, rivals: Sequence[str] = ()) -> Comparison:
+def judged(
+    run: Run, thresholds: Sequence[float], seed: int, rivals: Sequence[str] = (), expect_missing: float = 0.0
+) -> Comparison:
     """Compute all figures of what contenders and rivals said; rivals stand last, as the most complex."""
     wanted = contenders_of(run.names)
     singles = [each.name for each in wanted if len(each.modalities) == 1]
@@ -238,6 +267,7 @@ def judged(run: Run, thresholds: Sequence[float], seed: int, rivals: Sequence[st
         withheld=run.withheld,
         thresholds=thresholds,
         seed=seed,
+        expect_missing=expect_missing,
     )
 
 
@@ -302,7 +332,8 @@ def _contend(
     if not mine:
         # Nobody in the training part has it, or too few: all that can be said is the base rate.
         rate = float(np.average(part.patients.events, weights=part.patients.weights))
-        run.put(contender.name, test, np.full(len(test), rate))
+        for key in (None, *taken):
+            run.put(contender.name, test, np.full(len(test), rate), key)
         return
     fusion = new_fusion(contender.kind if len(mine) > 1 else "late")
     start = time.perf_counter()
@@ -323,12 +354,29 @@ def _contend(
     run.sizes.setdefault(contender.name, []).append(sum(map(_bytes, states)) / 1e6)
 
 
-def _withheld(blocks: Mapping[str, Block], n: int, seed: int) -> dict[tuple[str, float], dict[str, Block]]:
-    """Take modalities away from random samples: each by itself, and all of them independently."""
-    drawn = dict(zip(blocks, np.random.default_rng(seed).random((len(blocks), n)), strict=True))
+def taken_away(
+    blocks: Mapping[str, Block], names: Sequence[str], n: int, seed: int, rates: Sequence[float] = RATES
+) -> dict[tuple[str, float], dict[str, Block]]:
+    """Take modalities away from random samples: each by itself, and all of them independently.
+
+    Parameters
+    ----------
+    blocks : mapping from modality to Block
+        Of n samples; may lack modalities that could not be fitted.
+    names : sequence of str
+        All modalities.
+    n, seed : int
+    rates : sequence of float
+        What loses a modality at one rate, loses it at all higher ones.
+
+    Returns
+    -------
+    dict from (modality or `EVERY`, rate) to (dict from modality to Block)
+    """
+    drawn = dict(zip(names, np.random.default_rng(seed).random((len(names), n)), strict=True))
     taken = {}
-    for rate in RATES:
-        for name in [*blocks, EVERY]:
+    for rate in rates:
+        for name in [*names, EVERY]:
             taken[name, rate] = {
                 other: block.without(drawn[other] < rate) if name in (other, EVERY) else block
                 for other, block in blocks.items()
@@ -355,6 +403,7 @@ def _write(out: Path, cohort: Cohort, result: Comparison, run: Run, audit: Short
         "Samples": result.n,
         "Patients": result.n_subjects,
         "Events": result.n_events,
+        "Records": _records(result.expect_missing),
         "Validation": f"nested, by patient: {run.patients.n_folds} outer folds, up to {FOLDS} inner ones",
         "Intervals": result.intervals,
         "To train it": train_command(result, cohort_folder, cohort.task.name),
@@ -366,6 +415,16 @@ def _write(out: Path, cohort: Cohort, result: Comparison, run: Run, audit: Short
         result.panels,
         basis,
         lead=found.sentences,
+    )
+
+
+def _records(missing: float) -> str:
+    """Return on which records contenders were judged."""
+    if not missing:
+        return "as they are"
+    return (
+        f"{percent(missing)} of each modality taken away at random, as expected in use; as they are in the tables of "
+        "patterns and of missing modalities"
     )
 
 

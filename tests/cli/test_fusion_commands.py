@@ -9,7 +9,9 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
+from medfusion.core.types import Block
 from medfusion.pipeline.compare import compare as compare_cohort
+from medfusion.pipeline.compare import taken_away
 
 
 def assert_told(done, code, said):
@@ -81,10 +83,43 @@ def test_contenders_answer_for_patients_that_they_were_not_trained_on(synthetic,
     assert (risks - run.patients.events.mean()).abs().max() < 0.15
 
 
+def test_contenders_are_judged_with_as_much_missing_as_is_expected(medfusion, synthetic, cache, tmp_path):
+    words = ["--only", "ehr", "--folds", "2", "--expect-missing", "0.4", "--cache", cache]
+    done = medfusion("compare", synthetic.folder, "--out", tmp_path, *words)
+    assert done.code == 0, done.err
+    assert "patients, 40 % of each modality missing" in " ".join(done.out.split())
+    told = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    assert told["expect_missing"] == 0.4
+    everywhere = {row["rate"]: row["auroc"] for row in told["withheld"] if row["modality"] == "each"}
+    assert set(everywhere) == {0.0, 0.1, 0.3, 0.4, 0.5, 0.7}
+    assert told["contenders"]["ehr"]["auroc"]["value"] == pytest.approx(everywhere[0.4], abs=1e-12)
+    assert everywhere[0.4] < everywhere[0.0]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "40 % of each modality taken away at random, as expected in use" in page
+
+
+def test_modalities_are_taken_away_at_the_rates_asked_for_each_by_itself_and_what_is_gone_stays_gone():
+    blocks = {name: Block(np.zeros((2, 4000))) for name in ("ehr", "notes")}
+    taken = taken_away(blocks, ("ehr", "mri", "notes"), 4000, 3, rates=(0.2, 0.5))
+    assert set(taken) == {(name, rate) for name in ("ehr", "mri", "notes", "each") for rate in (0.2, 0.5)}
+    gone = {key: {name: ~block.present[0] for name, block in found.items()} for key, found in taken.items()}
+    assert gone["each", 0.5]["ehr"].mean() == pytest.approx(0.5, abs=0.03)
+    assert (gone["each", 0.5]["ehr"] & gone["each", 0.5]["notes"]).mean() == pytest.approx(0.25, abs=0.03)
+    assert gone["each", 0.5]["ehr"][gone["each", 0.2]["ehr"]].all()
+    assert not gone["ehr", 0.5]["notes"].any()
+    assert not gone["mri", 0.5]["ehr"].any()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
         (["--threshold", "1.5"], 2, "1.5"),
+        (
+            ["--expect-missing", "50"],
+            2,
+            "--expect-missing is 50; it has to be 0 or more and below 1; write 50 %",
+        ),
+        (["--expect-missing", "1"], 2, "it has to be 0 or more and below 1; name another, such as 0.3"),
         (["--threshold", "0"], 2, "expected a risk above 0 and below 1"),
         (["--folds", "60"], 1, "use fewer folds, or label more patients"),
         (["--folds", "1"], 2, "Invalid value for '--folds'"),

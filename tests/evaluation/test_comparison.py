@@ -166,6 +166,61 @@ def test_what_is_lost_without_a_modality_is_the_difference_to_nothing_removed(da
     assert table.loc[("notes", 0.7, "ehr"), "loss"] == 0
 
 
+def test_what_is_expected_to_be_missing_is_what_contenders_are_judged_by():
+    events, risks, ids, present, removed = cohort(strengths=(1.5, 0.7, 0.0), n=1200)
+    there = removed[EVERY, 0.7]
+    as_they_are = compared((events, risks, ids, present, removed))
+    found = compared((events, risks, ids, present, removed), expect_missing=0.7)
+    assert (as_they_are.expect_missing, found.expect_missing) == (0.0, 0.7)
+    for name in CONTENDERS:
+        estimates = found.estimates[name]
+        assert estimates["auroc"].value == pytest.approx(roc_auc_score(events, there[name]))
+        assert estimates["brier"].value == pytest.approx(brier_score_loss(events, there[name]))
+    fused, single = (max(of, key=lambda name: roc_auc_score(events, there[name])) for of in (["late", "joint"], NAMES))
+    tested = delong(events, there[fused], there[single], ids)
+    assert found.fusion_gain.value == pytest.approx(tested.value)
+    assert found.fusion_gain.p == pytest.approx(tested.p)
+    area = roc_auc_score(events, risks[found.recommendation.name])
+    assert f"{found.recommendation.name} has an AUROC of {area:.3f}" in found.recommendation.sentences[2]
+    assert found.patterns.equals(as_they_are.patterns)
+    assert found.withheld.equals(as_they_are.withheld)
+    assert json.loads(json.dumps(found.as_dict(), allow_nan=False))["expect_missing"] == 0.7
+
+
+def test_a_modality_that_suffices_on_complete_records_may_not_where_it_is_often_missing():
+    rng = np.random.default_rng(4)
+    n = 2000
+    film = rng.normal(size=n)
+    lab = 0.9 * film + np.sqrt(1 - 0.9**2) * rng.normal(size=n)
+    events = rng.random(n) < expit(2 * film)
+    # Half of the films and half of the values, each by itself; the value stands in for the film that is gone.
+    no_film, no_lab = rng.random((2, n)) < 0.5
+    gone = {
+        "imaging": np.where(no_film, 0.0, 2 * film),
+        "late": np.where(no_film, np.where(no_lab, 0.0, 1.5 * lab), 2 * film),
+    }
+    found = {
+        missing: compare_contenders(
+            events,
+            {"imaging": expit(2 * film), "late": expit(2 * film + 0.01 * lab)},
+            [str(number) for number in range(n)],
+            np.ones((n, 2), dtype=bool),
+            ["imaging", "ehr"],
+            modalities_of={"imaging": ("imaging",), "late": ("imaging", "ehr")},
+            order=["imaging", "late"],
+            costs={},
+            withheld={(EVERY, 0.5): {name: expit(logits) for name, logits in gone.items()}},
+            thresholds=[0.3],
+            seed=0,
+            resamples=50,
+            expect_missing=missing,
+        ).recommendation
+        for missing in (0.0, 0.5)
+    }
+    assert (found[0.0].name, found[0.5].name) == ("imaging", "late")
+    assert found[0.5].verdict.startswith("Fusion beats imaging alone where 50 % of each modality is missing")
+
+
 def test_the_dictionary_is_json_and_says_what_the_tables_say(comparison):
     told = json.loads(json.dumps(comparison.as_dict(), allow_nan=False))
     assert list(told["contenders"]) == list(CONTENDERS)
@@ -274,6 +329,7 @@ def test_one_class_is_refused_with_what_was_got(data):
         ({"withheld": {("film", 0.3): {}}}, r"not known: \['film'\]; the cohort has \['imaging', 'ehr', 'notes'\]"),
         ({"withheld": {("ehr", 30): {}}}, "rate of removal is 30, expected above 0 and at most 1"),
         ({"withheld": {("ehr", 0.3): {"stack": np.full(600, 0.5)}}}, r"do not take part: \['stack'\]"),
+        ({"expect_missing": 0.5}, r"no risks with 0.5 of each modality removed: \['ehr', 'imaging', 'joint', 'late'"),
         ({"order": ["late", "joint"]}, "the order names"),
         ({"modalities_of": {**MODALITIES, "late": ("ecg",)}}, r"not known: \['ecg'\]"),
     ],

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medfusion.evaluation.paired import AurocDifference, delong
-from medfusion.evaluation.recommend import Cost, recommend
+from medfusion.evaluation.recommend import Cost, Expected, recommend
 
 BOTH = ("imaging", "ehr")
 MODALITIES = {"imaging": ("imaging",), "ehr": ("ehr",), "late": BOTH, "gated": BOTH, "early": BOTH, "joint": BOTH}
 ORDER = [("imaging", "ehr"), "late", "gated", "early", "joint"]
 
 
-def contest(errors=0.01, **areas):
+def contest(errors=0.01, expected=None, **areas):
     """A recommendation from AUROCs and the standard error of their differences to each other."""
 
     def difference(first, second):
@@ -25,7 +25,8 @@ def contest(errors=0.01, **areas):
 
     order = [level if level in areas else tuple(name for name in level if name in areas) for level in ORDER]
     order = [level for level in order if level and (not isinstance(level, str) or level in areas)]
-    return recommend(areas, difference, order, MODALITIES, {"late": Cost(12.4, 0.8, 19), "joint": Cost(340, 12, 40)})
+    costs = {"late": Cost(12.4, 0.8, 19), "joint": Cost(340, 12, 40)}
+    return recommend(areas, difference, order, MODALITIES, costs, expected)
 
 
 def test_a_tie_goes_to_the_single_modality_and_the_first_sentence_says_so():
@@ -104,6 +105,25 @@ def test_a_standard_error_of_zero_does_not_hide_a_real_lead():
     assert found.verdict.startswith(
         "Whether fusion beats imaging alone cannot be told from these patients: AUROC 1.000"
     )
+
+
+def test_records_that_are_to_be_expected_are_named_and_so_is_what_holds_for_those_of_the_cohort():
+    as_they_are = {"imaging": 0.869, "ehr": 0.763, "late": 0.868, "joint": 0.8704}
+    found = contest(expected=Expected(0.5, as_they_are), imaging=0.744, ehr=0.64, late=0.783, joint=0.781)
+    assert found.name == "late"
+    assert found.verdict.startswith("Fusion beats imaging alone where 50 % of each modality is missing: AUROC 0.783")
+    assert found.sentences[2] == (
+        "This is for records of which 50 % of each modality is missing at random, as is expected where the model is "
+        "used. On the records as they are, late has an AUROC of 0.868, and the best, joint, 0.870."
+    )
+
+
+def test_where_the_recommended_is_the_best_on_the_records_as_they_are_too_that_is_said():
+    found = contest(expected=Expected(0.05, {"imaging": 0.86, "late": 0.87}), imaging=0.80, late=0.79)
+    assert found.verdict.startswith("Fusion does not beat imaging alone where 5 % of each modality is missing: AUROC")
+    assert found.sentences[2].endswith("imaging alone has an AUROC of 0.860, and the best, late, 0.870.")
+    found = contest(expected=Expected(0.05, {"imaging": 0.88, "late": 0.87}), imaging=0.80, late=0.79)
+    assert found.sentences[2].endswith("imaging alone has an AUROC of 0.880, the highest.")
 
 
 def test_too_few_patients_to_tell_leave_the_simplest():

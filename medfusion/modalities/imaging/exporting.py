@@ -89,11 +89,12 @@ def _write_onnx(features: Features, said: Mapping[str, Any], out: Path) -> list[
 
 
 def _write_openvino(features: Features, said: Mapping[str, Any], out: Path) -> list[Path]:
-    import openvino  # noqa: PLC0415 - an extra
-
     from medfusion.modalities.imaging.backends.openvino import converted  # noqa: PLC0415 - slow to import
 
-    openvino.save_model(converted(features, _shape(said)), out / "network.xml", compress_to_fp16=False)
+    model = converted(features, _shape(said))
+    import openvino  # noqa: PLC0415 - an extra; only after `converted` has kept it from reporting
+
+    openvino.save_model(model, out / "network.xml", compress_to_fp16=False)
     return [out / "network.xml", out / "network.bin", _write_json(out / "network.json", said)]
 
 

@@ -167,7 +167,6 @@ def open_backend(name: str, features: Features, shape: tuple[int, ...], calibrat
     require(name, is_calibrated=calibration is not None)
     kind = _KINDS[name]
     opener: Callable[..., Backend] = importlib.import_module(f"{__name__}.{kind.module}").open_network
-    _without_reports()
     return opener(features.cpu(), kind.precision, shape, calibration)
 
 
@@ -193,10 +192,14 @@ def run_padded(backend: Backend, pictures: FloatArray) -> FloatArray:
 
 def version(name: str) -> str:
     """Return the version of the library behind a backend."""
-    return metadata.version(_KINDS[name].module)
+    try:
+        return metadata.version(_KINDS[name].module)
+    except metadata.PackageNotFoundError:
+        # Builds for other hardware go by other names.
+        return "of another build"
 
 
-def _without_reports() -> None:
+def without_reports() -> None:
     """Keep OpenVINO and NNCF from reporting their use: they do without this package where it cannot be imported."""
     if "openvino_telemetry" not in sys.modules:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from medfusion.core.types import FloatArray
+from medfusion.modalities.imaging.backends import without_reports
 from medfusion.modalities.imaging.network import Features
 
 
@@ -67,6 +68,7 @@ def open_network(
 
 def converted(features: Features, shape: tuple[int, ...]) -> Any:
     """Return the network as an OpenVINO model with one picture as input ``pictures``, and ``maps`` as output."""
+    without_reports()
     import openvino  # noqa: PLC0415 - an extra
     import torch  # noqa: PLC0415 - slow to import
 
