@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import secrets
 import shutil
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -138,7 +138,7 @@ class Journal:
             ) from None
         said = {
             "pid": os.getpid(),
-            "host": socket.gethostname(),
+            "host": platform.node(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_text(self._state / _HOLDER, json.dumps(said))

@@ -1,6 +1,6 @@
 import json
 import os
-import socket
+import platform
 import subprocess
 import sys
 
@@ -56,7 +56,7 @@ def test_a_second_run_into_the_folder_is_refused_with_the_process_and_host_of_th
         code = f"{imports}\nwith Journal(Path(sys.argv[1])): pass"
         second = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
         assert second.returncode == 1
-        assert f"is being written by process {os.getpid()} on {socket.gethostname()} since " in second.stderr
+        assert f"is being written by process {os.getpid()} on {platform.node()} since " in second.stderr
     with Journal(tmp_path):
         pass
 
