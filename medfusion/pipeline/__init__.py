@@ -6,7 +6,8 @@ from medfusion.pipeline.compare import compare
 from medfusion.pipeline.data import Settings, Track, build_modalities
 from medfusion.pipeline.demo import Demo, run_demo
 from medfusion.pipeline.drift import drift
-from medfusion.pipeline.model import Predictions, RiskModel, load_model
+from medfusion.pipeline.model import Predictions, RiskModel
+from medfusion.pipeline.model_folder import load_model
 from medfusion.pipeline.parts import Options
 from medfusion.pipeline.recalibrate import Recalibrated, recalibrate
 from medfusion.pipeline.reproduce import Reproduction, reproduce

@@ -8,7 +8,7 @@ from medfusion import __version__
 from medfusion.core.errors import UsageError
 from medfusion.core.protocols import Backends
 from medfusion.pipeline.data import build_modalities
-from medfusion.pipeline.model import load_model
+from medfusion.pipeline.model_folder import load_model
 
 
 def export(model_folder: Path, out: Path, form: str) -> list[Path]:

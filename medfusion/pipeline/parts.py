@@ -26,7 +26,8 @@ from medfusion.core.types import Sample
 from medfusion.outputs import tables
 from medfusion.pipeline.backend import use_backend
 from medfusion.pipeline.data import build_modalities, read_payloads, silent
-from medfusion.pipeline.model import Payloads, RiskModel, load_model
+from medfusion.pipeline.model import Payloads, RiskModel
+from medfusion.pipeline.model_folder import load_model
 from medfusion.scoring import TABLES, Counts, Division, FileContents, Journal, Kept, PartResult, Stage, input_hashes
 
 _READERS = 2

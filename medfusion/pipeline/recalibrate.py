@@ -26,6 +26,7 @@ from medfusion.outputs.report import write_report
 from medfusion.pipeline.data import Track, column_of, silent
 from medfusion.pipeline.drift import FINGERPRINT
 from medfusion.pipeline.fit import divided
+from medfusion.pipeline.model_folder import save_model
 from medfusion.pipeline.use import Opened, labelled, open_for_use
 
 REPORT = "recalibration.html"
@@ -159,7 +160,7 @@ def recalibrate(
     methods = {**model.card["methods"], "calibration": f"recalibrated on the cohort {said['cohort']}: {found.text()}"}
     card = {**model.card, "recalibrated": {**said, "map": found.text()}, "methods": methods}
     changed = replace(model, recalibration=found, risk_sets=sets, card=card)
-    model_id = changed.save(out)
+    model_id = save_model(changed, out)
     for suffix in (".json", ".safetensors"):
         shutil.copyfile((model_folder / FINGERPRINT).with_suffix(suffix), (out / FINGERPRINT).with_suffix(suffix))
     write_papers(out, {**card, "model_id": model_id})

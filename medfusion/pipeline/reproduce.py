@@ -14,7 +14,8 @@ from medfusion.cohort import Cohort, open_cohort
 from medfusion.core.errors import ModelFolderError, Problem
 from medfusion.fusion.recalibration import Recalibration
 from medfusion.pipeline.data import Track, build_modalities, read_payloads, silent
-from medfusion.pipeline.model import RiskModel, load_model
+from medfusion.pipeline.model import RiskModel
+from medfusion.pipeline.model_folder import load_model
 from medfusion.pipeline.record import data_hashes, environment
 from medfusion.pipeline.train import COVERAGE, train
 

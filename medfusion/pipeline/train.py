@@ -25,6 +25,7 @@ from medfusion.pipeline.drift import FINGERPRINT, fingerprint_of
 from medfusion.pipeline.fit import check_fusion, cross_validated, fit_fusion, fit_modalities, patients_of
 from medfusion.pipeline.inputs import inputs_of, kinds_of
 from medfusion.pipeline.model import RiskModel, Roster, blocks_of
+from medfusion.pipeline.model_folder import save_model
 from medfusion.pipeline.record import run_record
 
 COVERAGE = 0.9
@@ -135,7 +136,7 @@ def train(
     card["check_batch"] = {name: len(next(iter(each.values()))) for name, each in check.items()}
     model = RiskModel(cohort.task.name, cohort.task.positive, evidence, adding, roster, card)
     model = replace(model, risk_sets=sets, sets_by=sets_by, check=check)
-    model = replace(model, model_id=model.save(out))
+    model = replace(model, model_id=save_model(model, out))
     save_state(out, FINGERPRINT, fingerprint_of(model, blocks, payloads, patients, risks).state())
     write_papers(out, {**card, "model_id": model.model_id})
     return Training(model, results, cohort.problems)

@@ -14,7 +14,8 @@ from medfusion.core.folder import CohortFolder
 from medfusion.core.types import Sample
 from medfusion.outputs.ledger import RiskReport
 from medfusion.pipeline.data import Track, build_modalities, read_payloads, silent
-from medfusion.pipeline.model import Payloads, Predictions, RiskModel, load_model
+from medfusion.pipeline.model import Payloads, Predictions, RiskModel
+from medfusion.pipeline.model_folder import load_model
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from medfusion.pipeline import RiskModel, build_modalities, load_model, open_for
 from medfusion.pipeline import backend as choosing
 from medfusion.pipeline.backend import BackendChoice, choose_backend, use_backend
 from medfusion.pipeline.export import export
+from medfusion.pipeline.model_folder import save_model
 
 SIZE = 64
 
@@ -107,7 +108,7 @@ def test_without_its_pictures_a_model_is_run_in_fp32_alone(small: Path, tmp_path
         with_others = choose_backend(model, "onnxruntime", seconds=0.01)
         assert with_others is not None
         assert [each.refused for each in with_others.candidates] == ["", "the model folder has no check batch"]
-    assert replace(model, check={}).save(tmp_path / "again")
+    assert save_model(replace(model, check={}), tmp_path / "again")
     assert not list((tmp_path / "again").glob("check.*"))
 
 
@@ -121,7 +122,7 @@ def test_pictures_that_were_exchanged_are_noticed(small: Path, tmp_path: Path) -
 
 
 def test_a_model_goes_on_with_its_pictures_when_it_is_saved_again(small: Path, tmp_path: Path) -> None:
-    opened(small).save(tmp_path / "again")
+    save_model(opened(small), tmp_path / "again")
     np.testing.assert_array_equal(
         opened(tmp_path / "again").check["imaging"]["pictures"], opened(small).check["imaging"]["pictures"]
     )

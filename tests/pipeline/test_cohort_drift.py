@@ -14,6 +14,7 @@ from medfusion.fusion.recalibration import Recalibration
 from medfusion.pipeline import open_for_use
 from medfusion.pipeline.data import silent
 from medfusion.pipeline.drift import drift, load_fingerprint
+from medfusion.pipeline.model_folder import save_model
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def test_a_recalibrated_model_is_not_taken_for_a_drifted_one(trained, told, new_
     opened = open_for_use(trained.folder, new_patients.folder, cache)
     halved = Recalibration(map=LogitMap("platt", -2.0, 0.5, 0.5))
     model = replace(opened.model, recalibration=halved, risk_sets=None)
-    model.save(tmp_path)
+    save_model(model, tmp_path)
     for suffix in (".json", ".safetensors"):
         shutil.copy(trained.folder / f"fingerprint{suffix}", tmp_path)
     report, plain = drift(tmp_path, new_patients.folder, tmp_path / "drift", cache=cache), told[0]

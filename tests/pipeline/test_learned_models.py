@@ -17,6 +17,7 @@ from medfusion.fusion.recalibration import Recalibration
 from medfusion.fusion.weights import Weights
 from medfusion.pipeline import explain, open_for_use, score, train
 from medfusion.pipeline.ledger import PATTERN
+from medfusion.pipeline.model_folder import save_model
 
 ONLY = {"joint": (), "early": ("imaging", "notes"), "gated": ("ehr", "notes")}
 """What each fusion is tried on; all three modalities for that with the most freedom."""
@@ -44,7 +45,7 @@ def learned(request, synthetic, cache, tmp_path_factory):
         patch.setattr(training, "STEPS", 40)
         found = train(synthetic.folder, folder, fusion=request.param, only=ONLY[request.param], cache=cache)
     model = loud(found.model)
-    model.save(folder)
+    save_model(model, folder)
     return folder, model, found.results
 
 
@@ -184,7 +185,7 @@ def test_a_recalibrated_sum_has_ledgers_that_add_up(trained, opened):
 def test_a_recalibration_is_kept_in_the_model_folder(trained, synthetic, opened, cache, tmp_path):
     folder = shutil.copytree(trained.folder, tmp_path / "model")
     model = recalibrated(trained.training.model)
-    model_id = model.save(folder)
+    model_id = save_model(model, folder)
     again = open_for_use(folder, synthetic.folder, cache).model
     assert again.model_id == model_id != trained.training.model.model_id
     assert again.recalibration.text() == model.recalibration.text()
