@@ -157,6 +157,9 @@ def train(
     sets_by: Annotated[
         str, typer.Option(metavar="COLUMN", help="A column of subjects.csv within whose groups that is to hold.")
     ] = "",
+    check_batch: Annotated[
+        bool, typer.Option(help="Keep 16 training films in the folder; without, only fp32 backends may score with it.")
+    ] = True,
     seed: Annotated[int, typer.Option(min=0, help="Decides the folds.")] = 0,
     as_json: AsJson = False,
     cache: CacheFolder = None,
@@ -178,6 +181,7 @@ def train(
             fusion=fusion,
             coverage=coverage,
             sets_by=sets_by,
+            check_batch=check_batch,
             cache=cache_folder(cache, no_cache),
             seed=seed,
             track=track,

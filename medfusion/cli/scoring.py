@@ -54,6 +54,9 @@ def score(
     image_ledger: Annotated[
         bool, typer.Option("--image-ledger", help="Open up images into regions; every film is looked at twice.")
     ] = False,
+    backend: Annotated[
+        str, typer.Option(metavar="NAME", help="What runs image networks: auto for the fastest, or as openvino-bf16.")
+    ] = "torch-fp32",
     engine: Annotated[Literal["local", "ray"], typer.Option(help="Where to score.")] = "local",
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster, such as auto or head:6379.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Ray actors.")] = None,
@@ -88,7 +91,12 @@ def score(
     from medfusion.scoring import Textfile  # noqa: PLC0415
 
     options = pipeline.Options(ledger=ledger, lines=ledger_lines or None, regions=image_ledger)
-    common: dict[str, Any] = {"task": task, "cache": cache_folder(cache, no_cache), "options": options}
+    common: dict[str, Any] = {
+        "task": task,
+        "cache": cache_folder(cache, no_cache),
+        "options": options,
+        "backend": backend,
+    }
     if (cohort is None) == (watch is None):
         raise UsageError("name a COHORT to score, or a folder with --watch DIR, one of the two")
     if watch is None and dry_run:
@@ -128,6 +136,8 @@ def _tell(scoring: Scoring, out: Path, as_json: bool) -> None:
     say(f"{scoring.scored} samples scored, {scoring.quarantined} quarantined: {out}")
     if counts.unchanged:
         say(f"{counts.unchanged} of them were scored before, and nothing about them has changed")
+    if scoring.backend:
+        say(str(scoring.backend["text"]))
     if scoring.codes:
         listed = ", ".join(f"{code} ({number})" for code, number in scoring.codes.items())
         for line in _first_lines(out / "quarantine.parquet"):

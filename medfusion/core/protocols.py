@@ -12,6 +12,7 @@ import pyarrow as pa
 from medfusion.core.errors import Problem
 from medfusion.core.folder import CohortFolder
 from medfusion.core.folds import Patients
+from medfusion.core.lines import Attributions, Lines, Places
 from medfusion.core.schema import TableSchema
 from medfusion.core.state import State
 from medfusion.core.types import Attribution, Block, BoolArray, Embedding, FeatureShare, FloatArray, Pull, Records
@@ -158,6 +159,96 @@ class Scans(Protocol):
         """
 
 
+@runtime_checkable
+class Batched(Protocol):
+    """What an encoder offers beside `Encoder` where it explains many payloads at once, without an object per line."""
+
+    def explain_all(self, payloads: Sequence[Any | None], rows: Places, about: Attributions) -> Lines:
+        """Name the parts of some payloads that make up ``about.total()``; what `Encoder.explain` does, n times.
+
+        Parameters
+        ----------
+        payloads : sequence
+            Where it is a `medfusion.core.batch.Batch`, what all members need is worked out once.
+        rows : array (n,), int
+            Which payloads; none of them is None.
+        about : Attributions
+            Of these n payloads, in this order.
+        """
+
+
+@runtime_checkable
+class Dear(Protocol):
+    """An encoder whose lines are dear: it has to compute again what payloads do not keep.
+
+    Attributes
+    ----------
+    whole : str
+        The name of the one line that stands for all of them where a cohort is explained without.
+    """
+
+    whole: ClassVar[str]
+
+
+@runtime_checkable
+class Backends(Protocol):
+    """What a modality offers beside `Modality` where several libraries, or precisions, can run its frozen network.
+
+    Attributes
+    ----------
+    reference : str
+        The backend that training uses.
+    """
+
+    reference: ClassVar[str]
+
+    def check_batch(self, payloads: Sequence[Any | None]) -> State | None:
+        """Choose a few items of the training, as the network sees them; None if there are none to choose from."""
+
+    def backends(self, wanted: str) -> Mapping[str, str]:
+        """Return the backends that a word names, each with why it cannot be used here; empty if it can.
+
+        Raises
+        ------
+        UsageError
+            If the word names none.
+        """
+
+    def is_exact(self, backend: str) -> bool:
+        """Say whether a backend differs from the reference by rounding alone, so that it needs no check."""
+
+    def use_backend(self, backend: str, check: State | None) -> None:
+        """Have the network run by a backend from now on; ``check`` is what some are calibrated with.
+
+        Raises
+        ------
+        MissingExtra
+            If a package is not installed.
+        UsageError
+            If it cannot be used here, or needs a check batch and is given none.
+        """
+
+    def checked(self, check: State) -> list[Any]:
+        """Return a payload per item of a check batch, from the backend in use."""
+
+    def rate(self, check: State | None, seconds: float) -> float:
+        """Measure for a while how many items per second the backend in use manages."""
+
+    def settle(self) -> None:
+        """Let go of backends that are not in use."""
+
+    def export(self, form: str, out: Path, about: Mapping[str, str]) -> list[Path]:
+        """Write the network for other software, what it has to be shown described beside it; return the files.
+
+        Raises
+        ------
+        UsageError
+            If there is no such format.
+        MissingExtra
+            If a package is not installed.
+        """
+
+
 class FusionModel(Protocol):
     """Adds up what modalities say, for any subset of them.
 
@@ -194,7 +285,7 @@ class FusionModel(Protocol):
         """
 
     def pulls(self, blocks: Mapping[str, Block]) -> dict[str, Pull]:
-        """Open up one sample, by modality."""
+        """Open up n samples, by modality."""
 
     def summary(self, names: Sequence[str]) -> dict[str, float]:
         """Say in a few numbers what was fitted to modalities of these names, for a run record."""

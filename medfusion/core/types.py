@@ -119,6 +119,11 @@ class Embedding:
         dense: FloatArray = values if isinstance(values, np.ndarray) else values.toarray()
         return np.asarray(dense[0], dtype=float)
 
+    def beyond(self, reference: FloatArray) -> FloatArray:
+        """Return how far all features are from a reference (d,), dense (n, d); 0 where one is missing."""
+        values: FloatArray = self.values if isinstance(self.values, np.ndarray) else self.values.toarray()
+        return np.nan_to_num(values - reference)
+
     def take(self, chosen: NDArray[Any]) -> Embedding:
         """Return some of the rows, by a mask or by their places."""
         return Embedding(self.values[chosen], self.present[chosen], self.feature_names, self.same_unit)
@@ -165,17 +170,17 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """How strongly each part of one modality pulls at the log-odds of one sample.
+    """How strongly each part of one modality pulls at the log-odds of n samples.
 
-    The part of the modality's share that its own values explain is, for member k,
+    The part of a sample's share that the modality's own values explain is, for member k,
     ``evidence[k] * evidence of k + embedding[k] @ (row of k - reference[k])``; what is left of the share comes from how
     it goes together with the other modalities.
 
     Attributes
     ----------
-    evidence : array (k,)
-        Log-odds per log-odds of evidence.
-    embedding : tuple of arrays (d,), length k
+    evidence : array (k,) or (n, k)
+        Log-odds per log-odds of evidence; one row where it is the same for all samples.
+    embedding : tuple of arrays (d,) or (n, d), length k
         Log-odds per unit of a feature; empty for a fusion that looks at evidence alone.
     reference : tuple of arrays (d,), length k
         The row that pulls nowhere.
@@ -185,32 +190,39 @@ class Pull:
     embedding: tuple[FloatArray, ...] = ()
     reference: tuple[FloatArray, ...] = ()
 
-    def times(self, factor: float) -> Pull:
-        """Return the pull on log-odds that are multiplied with a factor."""
-        return Pull(self.evidence * factor, tuple(each * factor for each in self.embedding), self.reference)
+    def times(self, factor: float | FloatArray) -> Pull:
+        """Return the pull on log-odds that are multiplied with a factor, or with one per sample (n,)."""
+        each = np.asarray(factor, dtype=float)[..., None]
+        return Pull(self.evidence * each, tuple(slope * each for slope in self.embedding), self.reference)
 
-    def own(self, block: Block, mixture: FloatArray) -> float:
-        """Return the part of one sample's share that its own values explain.
+    def take(self, chosen: NDArray[Any]) -> Pull:
+        """Return the pull of some of the samples, by their places."""
+        evidence, *embedding = (each if each.ndim == 1 else each[chosen] for each in (self.evidence, *self.embedding))
+        return Pull(evidence, tuple(embedding), self.reference)
+
+    def own(self, block: Block, mixture: FloatArray) -> FloatArray:
+        """Return the part of each sample's share (n,) that its own values explain.
 
         Parameters
         ----------
         block : Block
-            Of that sample alone.
-        mixture : array (k,)
+            Of these samples.
+        mixture : array (k,) or (n, k)
             How much each member counts; sums to 1.
 
         Examples
         --------
         >>> Pull(np.array([2.0, 4.0])).own(Block(np.array([[0.5], [0.5]])), np.array([0.5, 0.5]))
-        1.5
+        array([1.5])
         """
-        total = float(mixture @ (self.evidence * np.nan_to_num(block.evidence[:, 0])))
-        parts = zip(mixture, self.embedding, self.reference, block.embeddings, strict=False)
-        return total + sum(
-            float(part * slope @ np.nan_to_num(embedding.dense(0) - reference))
-            for part, slope, reference, embedding in parts
-            if part > 0
-        )
+        evidence = np.nan_to_num(block.evidence.T)
+        weights = np.broadcast_to(mixture, evidence.shape)
+        total: FloatArray = (weights * self.evidence * evidence).sum(axis=1)
+        parts = zip(weights.T, self.embedding, self.reference, block.embeddings, strict=False)
+        for weight, slope, reference, embedding in parts:
+            if weight.any():
+                total += weight * (slope * embedding.beyond(reference)).sum(axis=1)
+        return total
 
 
 @dataclass(frozen=True, slots=True)

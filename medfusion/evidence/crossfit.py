@@ -9,25 +9,31 @@ the others; their mean is what new patients get; and how much they differ tells 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from medfusion.core.batch import Batch
+from medfusion.core.errors import PayloadRejected, Problem
 from medfusion.core.folds import Patients
+from medfusion.core.lines import Lines, Places, together
 from medfusion.core.protocols import Advance, Alternatives, Encoder, Modality
 from medfusion.core.state import State
-from medfusion.core.types import Attribution, Block, Distance, Embedding, FeatureShare, FloatArray, Pull
+from medfusion.core.types import Block, Distance, Embedding, FeatureShare, FloatArray, Pull
 from medfusion.evidence.calibration import Platt
 from medfusion.evidence.choose import Candidate, MeanHead, Part, fit_heads, inner_folds
 from medfusion.evidence.domain import Domain
 from medfusion.evidence.heads import Rows
+from medfusion.evidence.opening import Shares, lines_of
 from medfusion.evidence.stack import Stack, restore
 
 TOGETHER = "(together with the others)"
 """The line of a ledger with what a modality adds beyond what its own values pull: by being there, and by interplay."""
+AT_ONCE = 2048
+"""Payloads that are looked at together: enough for vectorised work, few enough for little memory."""
 _NOTHING = 1e-9
 
 
@@ -39,13 +45,20 @@ class Member:
     head: MeanHead
 
     def embed(self, payloads: Sequence[Any | None]) -> Embedding:
-        """Return one row per payload."""
+        """Return one row per payload; of a `Batch`, encoders that are equal work once."""
+        if isinstance(payloads, Batch):
+            return payloads.known(("embedding", _identity(self.encoder)), lambda: self.encoder.encode(payloads))
         return self.encoder.encode(payloads)
 
     def raw(self, payloads: Sequence[Any | None]) -> FloatArray:
         """Return log-odds (n,), NaN where absent."""
-        embedding = self.embed(payloads)
-        raw = np.full(len(payloads), np.nan)
+        return self.judge(self.embed(payloads))
+
+    def judge(self, embedding: Embedding) -> FloatArray:
+        """Return log-odds (n,) of what `embed` returned, NaN where absent."""
+        raw = np.full(len(embedding.present), np.nan)
+        if embedding.present.all():
+            return self.head.raw(embedding.values) if len(raw) else raw
         if embedding.present.any():
             raw[embedding.present] = self.head.raw(embedding.values[embedding.present])
         return raw
@@ -80,8 +93,13 @@ class EvidenceModel:
 
     def block(self, payloads: Sequence[Any | None], embed: bool) -> Block:
         """Return what a fusion model sees of n payloads; embeddings only where it looks at them."""
-        embeddings = tuple(member.embed(payloads) for member in self.members) if embed else ()
-        return Block(self.member_evidence(payloads), embeddings)
+        if embed:
+            batch = payloads if isinstance(payloads, Batch) else Batch(payloads)
+            return Block(self.member_evidence(batch), tuple(member.embed(batch) for member in self.members))
+        if isinstance(payloads, Batch) or len(payloads) <= AT_ONCE:
+            return Block(self.member_evidence(payloads))
+        lots = [Batch(payloads[start : start + AT_ONCE]) for start in range(0, len(payloads), AT_ONCE)]
+        return Block(np.concatenate([self.member_evidence(lot) for lot in lots], axis=1))
 
     def distances(self, payloads: Sequence[Any | None], mixture: FloatArray) -> list[Distance | None]:
         """Return how far the farthest item of each payload is from the training.
@@ -97,26 +115,31 @@ class EvidenceModel:
         list of Distance or None, length n
             None where absent, and where there is no domain.
         """
-        owned = [
-            (row, item)
-            for row, payload in enumerate(payloads)
-            if payload is not None and self.domain is not None
-            for item in self.modality.items(payload)
-        ]
-        if self.domain is None or not owned:
+        if self.domain is None or all(payload is None for payload in payloads):
             return [None] * len(payloads)
-        rows = np.array([row for row, _ in owned])
         farthest = np.full(len(payloads), np.nan)
-        embedding = self.members[0].encoder.encode([item for _, item in owned])
+        rows, values = self._items(payloads)
         # Their mean would hide one wrong image among right ones.
-        np.fmax.at(farthest, rows, self.domain.distance(embedding.values, mixture[rows]))
+        np.fmax.at(farthest, rows, self.domain.distance(values, mixture[rows]))
         told = zip(farthest, self.domain.percentile(farthest), self.domain.is_outside(farthest), strict=True)
         return [
             None if np.isnan(times) else Distance(float(times), float(nearer), bool(far)) for times, nearer, far in told
         ]
 
+    def _items(self, payloads: Sequence[Any | None]) -> tuple[Places, FloatArray]:
+        """Return the rows that single items belong to (m,), and their embeddings (m, d)."""
+        items = [[] if payload is None else self.modality.items(payload) for payload in payloads]
+        alone = np.array([row for row, mine in enumerate(items) if len(mine) == 1], dtype=np.int64)
+        several = [(row, item) for row, mine in enumerate(items) if len(mine) > 1 for item in mine]
+        # A payload with one item is that item.
+        known = self.members[0].embed(payloads).values[alone]
+        if not several:
+            return alone, known
+        encoded = self.members[0].encoder.encode([item for _, item in several]).values
+        return np.concatenate([alone, [row for row, _ in several]]), np.concatenate([known, encoded])
+
     def attribute(self, payload: Any, mixture: FloatArray, pull: Pull, rest: float) -> list[FeatureShare]:
-        """Open up the share of one payload.
+        """Open up the share of one payload; `open` does it for many.
 
         Parameters
         ----------
@@ -132,34 +155,73 @@ class EvidenceModel:
         -------
         list of FeatureShare
             Largest first; they sum to ``Pull.own + rest``.
-        """
-        total: dict[str, float] = {}
-        values: dict[str, float | str | None] = {}
-        for place, (member, part) in enumerate(zip(self.members, mixture, strict=True)):
-            if part > 0:
-                for line in member.encoder.explain(payload, self._attribution(member, payload, part, pull, place)):
-                    values[line.feature] = line.value
-                    total[line.feature] = total.get(line.feature, 0.0) + line.share
-        if abs(rest) > _NOTHING:
-            values[TOGETHER], total[TOGETHER] = None, rest
-        lines = [FeatureShare(feature, values[feature], each) for feature, each in total.items()]
-        return sorted(lines, key=lambda line: -abs(line.share))
 
-    def _attribution(self, member: Member, payload: Any, part: Any, pull: Pull, place: int) -> Attribution:
+        Raises
+        ------
+        PayloadRejected
+            If the payload can no longer be read.
+        """
+        lines, lost = self.open(Batch([payload]), np.zeros(1, dtype=np.int64), mixture[None], pull, np.array([rest]))
+        if lost:
+            raise PayloadRejected(lost[0])
+        return lines.largest(None).ledgers()[0]
+
+    def open(
+        self,
+        payloads: Batch,
+        rows: Places,
+        mixture: FloatArray,
+        pull: Pull,
+        rest: FloatArray,
+        *,
+        dear: bool = True,
+    ) -> tuple[Lines, dict[int, Problem]]:
+        """Open up the shares of many payloads, with as few calls of encoders and heads as there are members.
+
+        Parameters
+        ----------
+        payloads : Batch
+        rows : array (n,), int
+            Which of the payloads; none of them is None.
+        mixture : array (n, k)
+            How much each member counts; rows sum to 1.
+        pull : Pull
+            How strongly the parts of these n payloads pull at the risk.
+        rest : array (n,)
+            What the modality adds beyond `Pull.own`; one line, `TOGETHER`, where it is something.
+        dear : bool
+            Whether to open what is dear to open, see `medfusion.core.protocols.Dear`.
+
+        Returns
+        -------
+        Lines
+            Those of payload ``rows[i]`` sum to ``Pull.own + rest`` of i.
+        dict from int to Problem
+            By place among ``rows``: payloads that can no longer be read. Their lines mean nothing.
+        """
+        parts: list[tuple[Places, Lines]] = []
+        lost: dict[int, Problem] = {}
+        for place, member in enumerate(self.members):
+            embedding = member.embed(payloads)
+            counts = (mixture[:, place] > 0) & embedding.present[rows]
+            counts[list(lost)] = False
+            mine = np.flatnonzero(counts)
+            if len(mine):
+                seen = embedding if len(mine) == len(payloads) else embedding.take(rows[mine])
+                shares = self._shares(place, seen, mixture[mine, place], pull.take(mine))
+                lines, gone = lines_of(member.encoder, payloads, rows[mine], shares, dear=dear)
+                lost |= {int(mine[each]): problem for each, problem in gone.items()}
+                parts.append((mine, lines))
+        return together(parts, len(rows)).also(TOGETHER, np.where(np.abs(rest) > _NOTHING, rest, np.nan)), lost
+
+    def _shares(self, place: int, embedding: Embedding, part: FloatArray, pull: Pull) -> Shares:
         """Bring a member's shares to the scale that is shown."""
-        embedding = member.embed([payload])
-        opened = member.head.shares(embedding.values)
-        factor = part * float(pull.evidence[place])
-        slope = factor * self.platt.slope
-        own = Attribution(
-            shares=slope * opened.shares[0].astype(float),
-            constant=float(factor * (self.platt.apply(opened.constant) - self.base)),
-            slope=None if opened.slope is None else slope * opened.slope,
-            reference=opened.reference,
-        )
+        factor = part * pull.evidence[..., place]
+        shares, constant = Shares.of(self.members[place].head, embedding.values, factor * self.platt.slope)
+        shares = shares.plus(factor * (self.platt.apply(constant) - self.base))
         if not pull.embedding:
-            return own
-        return _pulled(own, embedding, part * pull.embedding[place], pull.reference[place])
+            return shares
+        return shares.pulled(embedding, part[:, None] * pull.embedding[place], pull.reference[place])
 
     def state(self) -> State:
         """Return everything but the modality."""
@@ -284,11 +346,11 @@ def _fit_domain(
     return domain if domain is not None and len(domain.members) == len(members) else None
 
 
-def _pulled(own: Attribution, embedding: Embedding, pull: FloatArray, reference: FloatArray) -> Attribution:
-    """Add to a head's shares what a fusion model makes of the embedding itself."""
-    shares = pull * np.nan_to_num(embedding.dense(0) - reference)
-    if own.slope is None or own.reference is None:
-        return Attribution(own.shares + shares, own.constant)
-    # One slope needs one reference: that of the head, where it has one; the difference is the same for every patient.
-    moved = np.where(np.isnan(own.slope), 0.0, pull * (own.reference - reference))
-    return Attribution(own.shares + shares - moved, own.constant + float(moved.sum()), own.slope + pull, own.reference)
+def _identity(encoder: Encoder) -> Hashable:
+    """Return what is equal for encoders that say the same; where that cannot be told, for the same one."""
+    try:
+        hash(encoder)
+    except TypeError:
+        return id(encoder)
+    assert isinstance(encoder, Hashable)
+    return encoder

@@ -6,7 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from medfusion.core.types import Explanation, FeatureShare
+import numpy as np
+
+from medfusion.core.lines import Lines
+from medfusion.core.types import TOLERANCE, Explanation, FeatureShare, FloatArray
 
 ROUNDING = 1e-4
 """The most that single-precision arithmetic in a head may be off by, in log-odds."""
@@ -43,6 +46,40 @@ def close_ledger(
     """
     closed = {name: _close(name, shares[name], each) for name, each in lines.items()}
     return Explanation(base, dict(shares), closed, logit)
+
+
+def close_lines(name: str, shares: FloatArray, lines: Lines) -> Lines:
+    """Close the ledgers of many samples, as `close_ledger` does; one modality, all of them present.
+
+    Parameters
+    ----------
+    name : str
+        The modality.
+    shares : array (n,)
+        What it adds to the log-odds of each.
+    lines : Lines
+        Of n samples.
+
+    Raises
+    ------
+    ValueError
+        If the lines of a sample are off by more than rounding.
+
+    Examples
+    --------
+    >>> from medfusion.core.lines import Entries
+    >>> lines = Entries.of([[FeatureShare("lactate last", 4.7, 0.4999999)]])
+    >>> close_lines("ehr", np.array([0.5]), lines).shares
+    array([0.5])
+    """
+    missing = shares - lines.totals
+    off = np.flatnonzero(~(np.abs(missing) <= ROUNDING * np.maximum(1.0, np.abs(shares))))
+    if len(off):
+        raise ValueError(f"the lines of {name} miss its share by {missing[off[0]]:.6f} in {len(off)} samples")
+    closed = lines.closed(missing)
+    if not (np.abs(closed.totals - shares) <= TOLERANCE).all():
+        raise ValueError(f"the ledgers do not add up: the lines of {name} do not sum to its share")
+    return closed
 
 
 def _close(name: str, share: float, lines: Sequence[FeatureShare]) -> list[FeatureShare]:

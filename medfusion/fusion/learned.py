@@ -104,7 +104,7 @@ class LearnedFusion:
         return self.fitted.variance(np.einsum("nk,knt->nt", mixture, self._terms(blocks)))
 
     def pulls(self, blocks: Mapping[str, Block]) -> dict[str, Pull]:
-        """Open up one sample: Aumann-Shapley slopes [1]_, averaged over the subsets of the other modalities.
+        """Open up n samples: Aumann-Shapley slopes [1]_, averaged over the subsets of the other modalities.
 
         Each modality's evidence and embedding are brought in along a straight path from the average to what they are,
         with every subset of the others there, as often as Shapley's formula counts it.
@@ -120,9 +120,10 @@ class LearnedFusion:
             weights = np.array([learner.weights[column] for learner in self.learners])
             known = [learner.projections[column] for learner in self.learners if learner.projections]
             pulls[name] = Pull(
-                weights * np.array([each[column][0] for each in slopes]),
+                weights * np.column_stack([each[column][:, 0] for each in slopes]),
                 tuple(
-                    projection.directions @ each[column][1:] for projection, each in zip(known, slopes, strict=False)
+                    each[column][:, 1:] @ projection.directions.T
+                    for projection, each in zip(known, slopes, strict=False)
                 ),
                 tuple(projection.centre for projection in known),
             )
@@ -200,29 +201,32 @@ class LearnedFusion:
         return np.asarray(self._terms(blocks)[patients.folds, np.arange(len(patients.folds))])
 
     def _slopes(self, blocks: Mapping[str, Block], place: int) -> list[FloatArray]:
-        """Return by modality the slopes of one sample's log-odds in weighted evidence and coordinates."""
+        """Return by modality the slopes (n, 1 + r) of log-odds in weighted evidence and coordinates."""
         learner = self.learners[place]
         evidence = np.stack([block.evidence[place] for block in blocks.values()], axis=-1)
         inputs = learner.inputs(blocks, evidence, place)
-        there = np.flatnonzero(~np.isnan(evidence[0])).tolist()
-        return [
-            self._slope(learner, inputs, column, [other for other in there if other != column])
-            if column in there
-            else np.zeros(1 + learner.network.sizes[column])
-            for column in range(len(blocks))
-        ]
+        there = ~np.isnan(evidence)
+        slopes: list[FloatArray] = [np.zeros((len(evidence), 1 + size)) for size in learner.network.sizes]
+        for pattern in np.unique(there, axis=0):
+            rows = np.flatnonzero((there == pattern).all(axis=1))
+            present = np.flatnonzero(pattern).tolist()
+            alike = Inputs(inputs.evidence[rows], [each[rows] for each in inputs.coordinates], inputs.present[rows])
+            for column in present:
+                others = [other for other in present if other != column]
+                slopes[column][rows] = self._slope(learner, alike, column, others)
+        return slopes
 
     def _slope(self, learner: Learner, inputs: Inputs, column: int, others: list[int]) -> FloatArray:
+        """Return the slopes (n, 1 + r) of samples that have the same modalities."""
         masks, often = _coalitions(len(learner.network.sizes), column, others)
-        steps = torch.as_tensor((_NODES + 1.0) / 2.0).repeat(len(masks))
+        n, points = len(inputs.evidence), len(masks) * len(_NODES)
+        steps = torch.as_tensor((_NODES + 1.0) / 2.0).repeat(n * len(masks))
         weights = torch.as_tensor(np.repeat(often, len(_NODES)) * np.tile(_NODE_WEIGHTS / 2.0, len(masks)))
-        rows = torch.as_tensor(np.repeat(masks, len(_NODES), axis=0))
-        given = Inputs(
-            inputs.evidence.expand(len(rows), -1),
-            [each.expand(len(rows), -1) for each in inputs.coordinates],
-            torch.ones_like(rows),
-        ).masked(rows)
-        own = (torch.cat([inputs.evidence[:, [column]], inputs.coordinates[column]], dim=1) * steps[:, None]).detach()
+        rows = torch.as_tensor(np.repeat(masks, len(_NODES), axis=0)).repeat(n, 1)
+        evidence = inputs.evidence.repeat_interleave(points, dim=0)
+        coordinates = [each.repeat_interleave(points, dim=0) for each in inputs.coordinates]
+        given = Inputs(evidence, coordinates, torch.ones_like(rows)).masked(rows)
+        own = (torch.cat([evidence[:, [column]], coordinates[column]], dim=1) * steps[:, None]).detach()
         own.requires_grad_()
         moved = given.evidence.clone()
         moved[:, column] = own[:, 0]
@@ -230,7 +234,7 @@ class LearnedFusion:
         terms = learner.terms(Inputs(moved, coordinates, given.present))
         total = terms @ torch.as_tensor(self.fitted.weights)
         (gradient,) = torch.autograd.grad(total.sum(), own)
-        return np.asarray((weights[:, None] * gradient).sum(dim=0).numpy())
+        return np.asarray((weights[:, None] * gradient.reshape(n, points, -1)).sum(dim=1).numpy())
 
 
 def _inputs(

@@ -111,6 +111,16 @@ def _hashes(facts: Facts) -> Table:
     return Table(["File", "SHA-256"], rows)
 
 
+def _pictures(facts: Facts) -> Text:
+    if not facts.has("check_batch"):
+        return Text("The folder holds no pictures of patients.")
+    counted = ", ".join(f"{count} of {name}" for name, count in facts["check_batch"].items())
+    return Text(
+        f"The folder holds pictures of training patients ({counted}, small), to check whether faster ways to run the "
+        "network give the same risks. Delete check.json and check.safetensors before it goes where they may not."
+    )
+
+
 _SECTIONS: Mapping[str, Sequence[_Entry]] = {
     "Model details": [
         ("Trained {made} by medfusion {medfusion}, seed {parameters.seed}.", "when and by what the model was made"),
@@ -174,6 +184,7 @@ _SECTIONS: Mapping[str, Sequence[_Entry]] = {
             "The data are of patients. The model folder holds no identifiers, but salted hashes of them, and its "
             "vocabulary holds words from notes where there were any: treat it as the notes are treated."
         ),
+        (_pictures, "whether pictures of patients are in the folder"),
         "ethics",
         "harms",
     ],

@@ -13,6 +13,7 @@ from scipy.special import expit
 
 from medfusion.core.errors import Problem
 from medfusion.core.files import atomic
+from medfusion.core.lines import Entries, chained
 from medfusion.core.schema import Column, TableSchema
 from medfusion.core.types import TOLERANCE, BoolArray, Distance, Explanation, FloatArray, Sample
 from medfusion.outputs.fold import fold
@@ -230,6 +231,53 @@ def ledger_table(ledgers: Iterable[tuple[Sample, Explanation]], top: int | None 
     for column, values in zip(LEDGER.columns[2:], others, strict=True):
         columns[column.name] = pa.array(values, _ARROW[column.type])
     return pa.table(columns)
+
+
+def lines_table(samples: Sequence[Sample], modalities: Sequence[str], lines: Sequence[Entries]) -> pa.Table:
+    """Build the same table from lines that are columns already.
+
+    Parameters
+    ----------
+    samples : sequence of Sample, length n
+    modalities : sequence of str
+    lines : sequence of Entries, one per modality
+        Of the n samples, in the order in which they are to stand.
+
+    Returns
+    -------
+    pyarrow.Table
+        By sample, and of a sample by modality.
+
+    Examples
+    --------
+    >>> from medfusion.core.types import FeatureShare
+    >>> sample = Sample("P1", datetime(2020, 1, 1))
+    >>> lines_table([sample], ["ehr"], [Entries.of([[FeatureShare("age", 70.0, 0.25)]])]).to_pylist()[0]["value"]
+    '70'
+    """
+    every = chained(lines) if lines else Entries.of([[]] * len(samples))
+    modality = np.repeat(np.arange(len(modalities)), [len(each.rows) for each in lines])
+    order = np.argsort(every.rows, kind="stable")
+    who = _who([sample.subject_id for sample in samples], [sample.prediction_time for sample in samples])
+    columns = {name: each.take(pa.array(every.rows[order])) for name, each in who.items()}
+    columns["modality"] = pa.array(list(modalities), pa.string()).take(pa.array(modality[order]))
+    columns["feature"] = pa.array(list(every.names), pa.string()).take(pa.array(every.lines[order]))
+    columns["value"] = _value_texts(every.numbers, every.texts).take(pa.array(order))
+    columns["share"] = pa.array(every.shares[order], pa.float64())
+    return pa.table(columns)
+
+
+def _value_texts(numbers: FloatArray, texts: Mapping[int, str]) -> pa.Array:
+    """Write values as `value_text` does, each different number once."""
+    known = np.flatnonzero(~np.isnan(numbers))
+    different, which = np.unique(numbers[known], return_inverse=True)
+    said: list[str | None] = [*(value_text(number) for number in different.tolist()), None]
+    place = np.full(len(numbers), len(different))
+    place[known] = which
+    for where, text in texts.items():
+        place[where] = len(said)
+        said.append(text)
+    return pa.array(said, pa.string()).take(pa.array(place))
 
 
 def empty_ledger(zoned: bool) -> pa.Table:

@@ -11,26 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from medfusion.core.errors import ModelFolderError, PayloadRejected, Problem, UsageError
+from medfusion.core.batch import Batch
+from medfusion.core.errors import ModelFolderError, Problem, UsageError
 from medfusion.core.protocols import FusionModel, Modality
-from medfusion.core.state import load_state, save_state
-from medfusion.core.types import Block, BoolArray, Distance, Embedding, Explanation, FeatureShare, FloatArray
+from medfusion.core.state import State, load_state, save_state
+from medfusion.core.types import Block, BoolArray, Distance, Embedding, Explanation, FloatArray, Sample
 from medfusion.evidence import EvidenceModel, Member
+from medfusion.evidence.crossfit import AT_ONCE
 from medfusion.explain import close_ledger, modality_shares
 from medfusion.fusion import restore_fusion
 from medfusion.fusion.conformal import RiskSets, Sets
 from medfusion.fusion.offsets import as_names, pattern_names
 from medfusion.fusion.recalibration import Recalibration, Terms
+from medfusion.pipeline.ledger import explained, ledger_of
 
 FORMAT = 2
-_STATE, _CARD = "state", "card.json"
-UNOPENED = "(could not be read again)"
-"""The only line of a modality whose payload vanished between prediction and explanation."""
-PATTERN = "(recalibration of patients with just these data)"
-"""The line of a modality's part in the offset of its presence pattern."""
+_STATE, _CHECK, _CARD = "state", "check", "card.json"
+_SUFFIXES = (".json", ".safetensors")
+
 Payloads = Mapping[str, Sequence[Any | None]]
 """Payloads by modality; all of the same length."""
 
@@ -83,6 +85,9 @@ class Predictions:
         Base, factor and offset of each sample's ledger, after recalibration.
     sets : Sets or None
         Which outcomes each risk leaves open, at a stated coverage.
+    batches : mapping from modality to Batch, or None
+        The payloads, with what was worked out about them, so that `RiskModel.ledger` need not do it again; None where
+        there are more than a few thousand.
     """
 
     logit: FloatArray
@@ -94,6 +99,7 @@ class Predictions:
     distances: Mapping[str, list[Distance | None]]
     terms: Terms
     sets: Sets | None
+    batches: Mapping[str, Batch] | None = None
 
     @property
     def risk(self) -> FloatArray:
@@ -122,6 +128,8 @@ class RiskModel:
         Calibration patients by category, for what a risk leaves open.
     sets_by : str
         The column of subjects.csv that names the category; empty for the presence pattern.
+    check : mapping from modality to State
+        A few items of the training, to check backends with; see `core.protocols.Backends`.
     """
 
     task: str
@@ -134,6 +142,7 @@ class RiskModel:
     recalibration: Recalibration = field(default_factory=Recalibration)
     risk_sets: RiskSets | None = None
     sets_by: str = ""
+    check: Mapping[str, State] = field(default_factory=dict)
 
     @property
     def columns(self) -> set[str]:
@@ -161,6 +170,9 @@ class RiskModel:
         facts : sequence of mappings, length n, optional
             What subjects.csv says of them; needed only by a model that has `columns`.
         """
+        batches = None
+        if len(subject_ids) <= AT_ONCE:
+            payloads = batches = {name: _batch(payloads[name]) for name in self.evidence}
         blocks = self.blocks(payloads)
         mixture = self._mixture(subject_ids)
         by_member = self.fusion.logits(blocks)
@@ -187,6 +199,7 @@ class RiskModel:
             distances={name: model.distances(payloads[name], mixture) for name, model in self.evidence.items()},
             terms=terms,
             sets=None if self.risk_sets is None else self.risk_sets.predict(np.asarray(expit(logit)), categories),
+            batches=batches,
         )
 
     def _mixture(self, subject_ids: Sequence[str]) -> FloatArray:
@@ -202,23 +215,47 @@ class RiskModel:
         A modality whose payload can no longer be read (a film that vanished meanwhile) stays one line, and the reason
         goes to ``problems``.
         """
-        terms, mixture = predictions.terms, predictions.mixture[row]
-        blocks = self.blocks({name: [payloads[name][row]] for name in self.evidence})
-        pulls = self.fusion.pulls(blocks)
-        offset = float(terms.offset[row]) / max(1, int(predictions.present[row].sum()))
-        lines, shares = {}, {}
-        for index, (name, model) in enumerate(self.evidence.items()):
-            shares[name] = float(predictions.shares[row, index])
-            if predictions.present[row, index]:
-                pull = pulls[name].times(float(terms.factor[row]))
-                rest = shares[name] - offset - pull.own(blocks[name], mixture)
-                try:
-                    lines[name] = model.attribute(payloads[name][row], mixture, pull, rest)
-                    lines[name] += [FeatureShare(PATTERN, None, offset)] if offset else []
-                except PayloadRejected as error:
-                    problems.append(error.problem)
-                    lines[name] = [FeatureShare(UNOPENED, None, shares[name])]
-        return close_ledger(float(terms.base[row]), shares, lines, float(predictions.logit[row]))
+        shares = dict(zip(self.evidence, predictions.shares[row].tolist(), strict=True))
+        lines = explained(self, predictions, row, payloads, problems)
+        return close_ledger(float(predictions.terms.base[row]), shares, lines, float(predictions.logit[row]))
+
+    def ledger(
+        self,
+        samples: Sequence[Sample],
+        predictions: Predictions,
+        payloads: Payloads,
+        problems: list[Problem],
+        *,
+        top: int | None = 10,
+        regions: bool = False,
+    ) -> pa.Table:
+        """Open up all predictions, as `explain` does one, in batches.
+
+        Parameters
+        ----------
+        samples : sequence of Sample, length n
+        predictions : Predictions
+            What `predict` said of the same n samples.
+        payloads : mapping from modality to sequence of length n
+            Those that were given to `predict`.
+        problems : list of Problem
+            Payloads that can no longer be read are noted here.
+        top : int or None
+            Lines per modality and sample; the others are summed into one. None for all.
+        regions : bool
+            Whether to open what is dear to open, as regions of films are; else it is one line with the whole share.
+
+        Returns
+        -------
+        pyarrow.Table
+            As `medfusion.outputs.tables.LEDGER` describes it.
+
+        Raises
+        ------
+        ValueError
+            If the lines of a modality do not sum to its share.
+        """
+        return ledger_of(self, samples, predictions, payloads, problems, top=top, regions=regions)
 
     def findings(self, predictions: Predictions, row: int) -> list[str]:
         """Return codes of what a reader of one prediction should know."""
@@ -253,6 +290,7 @@ class RiskModel:
             "recalibration": self.recalibration.state(),
             "risk_sets": None if self.risk_sets is None else self.risk_sets.state(),
             "sets_by": self.sets_by,
+            "check": _write_check(folder, self.check),
             "roster": {"salt": self.roster.salt, "folds": dict(self.roster.folds)},
         }
         save_state(folder, _STATE, state)
@@ -264,6 +302,10 @@ class RiskModel:
 def blocks_of(evidence: Mapping[str, EvidenceModel], payloads: Payloads, *, embed: bool) -> dict[str, Block]:
     """Return what each modality says of n samples; with embeddings where a fusion looks at them."""
     return {name: model.block(payloads[name], embed) for name, model in evidence.items()}
+
+
+def _batch(payloads: Sequence[Any | None]) -> Batch:
+    return payloads if isinstance(payloads, Batch) else Batch(payloads)
 
 
 def load_model(folder: Path, build: Any) -> RiskModel:
@@ -284,7 +326,7 @@ def load_model(folder: Path, build: Any) -> RiskModel:
     if card.get("model_id") != _digest(folder):
         raise ModelFolderError(f"{folder.name}: its files were changed after training; get the folder again")
     try:
-        model = _restored(load_state(folder, _STATE), card, build)
+        model = _restored(load_state(folder, _STATE), card, build, folder)
         _check_parts(model)
     except UsageError as error:
         raise ModelFolderError(f"{folder.name}: {error}") from error
@@ -293,7 +335,7 @@ def load_model(folder: Path, build: Any) -> RiskModel:
     return model
 
 
-def _restored(state: Any, card: Mapping[str, Any], build: Any) -> RiskModel:
+def _restored(state: Any, card: Mapping[str, Any], build: Any, folder: Path) -> RiskModel:
     parts = state["modalities"]
     modalities = build({name: part["settings"] for name, part in parts.items()})
     evidence = {}
@@ -315,7 +357,28 @@ def _restored(state: Any, card: Mapping[str, Any], build: Any) -> RiskModel:
         recalibration,
         sets,
         str(state["sets_by"]),
+        _read_check(folder, state.get("check")),
     )
+
+
+def _write_check(folder: Path, check: Mapping[str, State]) -> str:
+    """Write the check batch into files of its own, or none where there is none; return their digest."""
+    if check:
+        save_state(folder, _CHECK, dict(check))
+        return _digest(folder, _CHECK)
+    for suffix in _SUFFIXES:
+        (folder / (_CHECK + suffix)).unlink(missing_ok=True)
+    return ""
+
+
+def _read_check(folder: Path, digest: str | None) -> Mapping[str, State]:
+    """Read the check batch; none where there was none, or somebody took it away to keep pictures from others."""
+    if not digest or not any((folder / (_CHECK + suffix)).exists() for suffix in _SUFFIXES):
+        return {}
+    if _digest(folder, _CHECK) != digest:
+        raise ModelFolderError(f"{folder.name}: its check batch was changed after training; get the folder again")
+    found: Mapping[str, State] = load_state(folder, _CHECK)
+    return found
 
 
 def _check_parts(model: RiskModel) -> None:
@@ -354,7 +417,8 @@ def _try_fusion(model: RiskModel) -> None:
     pulls = model.fusion.pulls(blocks)
     said = model.fusion.logits(blocks)
     spread = model.fusion.variance(blocks, np.full((1, members), 1 / members))
-    numbers = [model.fusion.base, *said[:, 0], *spread, *(slope for pull in pulls.values() for slope in pull.evidence)]
+    slopes = [slope for pull in pulls.values() for slope in pull.evidence.ravel()]
+    numbers = [model.fusion.base, *said[:, 0], *spread, *slopes]
     if said.shape != (members, 1) or list(pulls) != list(blocks) or not np.isfinite(numbers).all() or spread[0] < 0:
         raise ValueError("wrong: fusion")
 
@@ -409,10 +473,10 @@ def _check_identity(name: str, expected: Mapping[str, str], modalities: Mapping[
             )
 
 
-def _digest(folder: Path) -> str:
+def _digest(folder: Path, name: str = _STATE) -> str:
     digest = hashlib.sha256()
-    for suffix in (".json", ".safetensors"):
-        path = folder / (_STATE + suffix)
+    for suffix in _SUFFIXES:
+        path = folder / (name + suffix)
         if not path.is_file():
             raise ModelFolderError(f"{folder.name}: {path.name} is missing")
         digest.update(hashlib.sha256(path.read_bytes()).digest())

@@ -24,6 +24,7 @@ from medfusion.cohort import Cohort, open_cohort
 from medfusion.core.errors import DataError, MedfusionError, Problem, RunStopped
 from medfusion.core.types import Sample
 from medfusion.outputs import tables
+from medfusion.pipeline.backend import use_backend
 from medfusion.pipeline.data import build_modalities, read_payloads, silent
 from medfusion.pipeline.model import Payloads, RiskModel, load_model
 from medfusion.scoring import TABLES, Counts, Division, FileContents, Journal, Kept, PartResult, Stage, input_hashes
@@ -70,6 +71,8 @@ class Job:
     task : str or None
     options : Options
     cache : Path or None
+    backend : str
+        What runs the networks; empty where there are none.
     """
 
     model: Path
@@ -79,10 +82,15 @@ class Job:
     task: str | None
     options: Options
     cache: Path | None
+    backend: str
 
     def scorer(self, model: RiskModel | None = None) -> PartScorer:
         """Return what scores parts; the model is loaded unless it is at hand."""
-        return PartScorer(self, model or loaded(self.model, self.cache))
+        if model is None:
+            model = loaded(self.model, self.cache)
+            if self.backend:
+                use_backend(model, self.backend)
+        return PartScorer(self, model)
 
 
 @dataclass(slots=True)
@@ -137,7 +145,7 @@ class PartScorer:
     def __init__(self, job: Job, model: RiskModel) -> None:
         self._job, self._model = job, model
         self._journal = Journal(job.out, job.source, job.options.tables)
-        self._fingerprint = f"{__version__} {model.model_id} {job.options}"
+        self._fingerprint = f"{__version__} {model.model_id} {job.backend} {job.options}"
 
     def stages(self) -> list[Stage]:
         """Return the steps from the number of a part to a `PartResult`."""
@@ -224,10 +232,9 @@ class PartScorer:
         problems: list[Problem] = []
         made = {}
         if options.ledger:
-            ledgers = [
-                (sample, model.explain(said, row, chunk.payloads, problems)) for row, sample in enumerate(chunk.samples)
-            ]
-            made["ledger"] = tables.ledger_table(ledgers, options.lines)
+            made["ledger"] = model.ledger(
+                chunk.samples, said, chunk.payloads, problems, top=options.lines, regions=options.regions
+            )
         made["predictions"] = tables.predictions_table(
             chunk.samples,
             risk=said.risk,

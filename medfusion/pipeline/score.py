@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,10 +17,11 @@ from medfusion import __version__
 from medfusion.cohort import open_cohort
 from medfusion.cohort.labels import choose_task
 from medfusion.cohort.tables import SUBJECTS
-from medfusion.core.errors import DataError, RunStopped
+from medfusion.core.errors import DataError, MissingExtra, RunStopped, UsageError
 from medfusion.core.folder import SUFFIXES, CohortFolder
 from medfusion.core.protocols import Scans
 from medfusion.outputs import tables
+from medfusion.pipeline.backend import choose_backend, use_backend
 from medfusion.pipeline.inputs import as_trained, require_same_inputs, table_file
 from medfusion.pipeline.model import RiskModel
 from medfusion.pipeline.parts import Job, Options, loaded, problem_table
@@ -37,6 +38,8 @@ from medfusion.scoring import (
     divide,
 )
 
+REFERENCE = "torch-fp32"
+"""What runs the networks in training."""
 PART_SIZE = 500
 """Samples per part: few enough for little memory, many enough for vectorised work."""
 
@@ -51,11 +54,14 @@ class Scoring:
     codes : mapping from code to int
         What is in quarantine.
     seconds : float
+    backend : mapping
+        What runs the networks, and why; empty where there are none.
     """
 
     counts: Counts
     codes: Mapping[str, int]
     seconds: float
+    backend: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def scored(self) -> int:
@@ -76,6 +82,7 @@ def score(
     task: str | None = None,
     cache: Path | None = None,
     options: Options | None = None,
+    backend: str = REFERENCE,
     engine: Engine | None = None,
     part_size: int = PART_SIZE,
     monitors: Sequence[Monitor] = (),
@@ -94,6 +101,9 @@ def score(
     cache : Path, optional
         Where image embeddings are kept.
     options : Options, optional
+    backend : str
+        What runs the networks: ``auto`` for the fastest of this machine that changes no risk by 0.005 or more, a
+        library or a library and a precision; torch in fp32, as in training, unless given.
     engine : Engine, optional
         Where parts are scored; in this program unless given.
     part_size : int
@@ -125,6 +135,7 @@ def plan(
     task: str | None = None,
     cache: Path | None = None,
     options: Options | None = None,
+    backend: str = REFERENCE,
     part_size: int = PART_SIZE,
 ) -> dict[str, int]:
     """Say what `score` would do, and write nothing; parameters as there.
@@ -134,7 +145,7 @@ def plan(
     dict
         Numbers of ``label_rows``, ``samples``, ``to_score``, ``unchanged`` and ``parts``.
     """
-    run = _Run.of(model_folder, out, task, cache, options, None, part_size, ())
+    run = _Run.of(model_folder, out, task, cache, options, backend, None, part_size, ())
     return run.planned(cohort_folder, "part")
 
 
@@ -148,6 +159,7 @@ def watch(
     task: str | None = None,
     cache: Path | None = None,
     options: Options | None = None,
+    backend: str = REFERENCE,
     engine: Engine | None = None,
     part_size: int = PART_SIZE,
     monitors: Sequence[Monitor] = (),
@@ -195,6 +207,7 @@ class _Run:
     task: str | None
     cache: Path | None
     options: Options
+    backend: Mapping[str, Any]
     engine: Engine
     part_size: int
     monitors: Sequence[Monitor]
@@ -207,13 +220,15 @@ class _Run:
         task: str | None,
         cache: Path | None,
         options: Options | None,
+        backend: str,
         engine: Engine | None,
         part_size: int,
         monitors: Sequence[Monitor],
     ) -> _Run:
-        """Load the model, and put defaults in."""
+        """Load the model, choose what runs its networks, and put defaults in."""
         model, options, engine = loaded(model_folder, cache), options or Options(), engine or LocalEngine()
-        return cls(model, model_folder, out, task, cache, options, engine, part_size, monitors)
+        choice = _choice(model, backend, Journal(out))
+        return cls(model, model_folder, out, task, cache, options, choice, engine, part_size, monitors)
 
     def over(self, cohort_folder: Path, source: str) -> Scoring:
         """Score a cohort."""
@@ -223,6 +238,7 @@ class _Run:
         with Journal(self.out.absolute(), source, self.options.tables) as journal:
             division = _divided(folder, self.model, task, journal, journal.staging, self.part_size)
             journal.plan(division.parts)
+            journal.remember("backend", {"model_id": self.model.model_id, **self.backend})
             told = Monitors([JsonLog(self.out / "log.jsonl"), *self.monitors])
             told.begins(division.label_rows, division.parts)
             total, codes = _of_the_whole(division, journal)
@@ -231,7 +247,7 @@ class _Run:
                 codes.update(result.codes)
                 told.finished(result, total, self.engine.waiting())
             _check(total, division, journal)
-            scoring = Scoring(total, dict(sorted(codes.items())), time.monotonic() - start)
+            scoring = Scoring(total, dict(sorted(codes.items())), time.monotonic() - start, self.backend)
             summary = _summary(scoring, self.model, folder, task, self.options, division)
             journal.note("run" if source == "part" else f"run-{source}", summary)
             told.ends(summary)
@@ -270,13 +286,27 @@ class _Run:
 
     def _job(self, division: Division, source: str, task: str) -> Job:
         # A worker elsewhere has another working folder.
-        model, out = self.model_folder.absolute(), self.out.absolute()
-        return Job(model, out, source, division, task, self.options, self.cache and self.cache.absolute())
+        model, out, cache = self.model_folder.absolute(), self.out.absolute(), self.cache and self.cache.absolute()
+        return Job(model, out, source, division, task, self.options, cache, self.backend.get("chosen", ""))
 
     def _maker(self, division: Division, source: str, task: str) -> Callable[[], Scorer]:
         job = self._job(division, source, task)
         # Where the work is done here, the model is at hand; elsewhere it is loaded.
         return partial(job.scorer, self.model) if isinstance(self.engine, LocalEngine) else job.scorer
+
+
+def _choice(model: RiskModel, wanted: str, journal: Journal) -> Mapping[str, Any]:
+    """Choose what runs the networks; what an earlier run into the folder measured as the fastest stays chosen."""
+    before = journal.recalled("backend")
+    if wanted == "auto" and before.get("model_id") == model.model_id and before.get("wanted") == "auto":
+        try:
+            use_backend(model, before["chosen"])
+        except (MissingExtra, UsageError):
+            pass  # The folder has come to another machine.
+        else:
+            return {name: said for name, said in before.items() if name != "model_id"}
+    choice = choose_backend(model, wanted)
+    return {} if choice is None else {**choice.as_dict(), "text": choice.text()}
 
 
 def _deliveries(incoming: Path, out: Path) -> list[Path]:
@@ -351,6 +381,7 @@ def _summary(
         "cohort": str(folder.config.get("name", folder.root.name)),
         "task": task,
         "options": {"ledger": options.ledger, "lines": options.lines, "regions": options.regions},
+        "backend": dict(scoring.backend),
         "parts": division.parts,
         "label_rows": counts.rows,
         "left_out_rows": counts.left_out,

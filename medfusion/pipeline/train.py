@@ -19,6 +19,7 @@ from medfusion.fusion import new_fusion
 from medfusion.fusion.conformal import RiskSets
 from medfusion.fusion.offsets import pattern_names
 from medfusion.outputs.papers import write_papers
+from medfusion.pipeline.backend import checks_of
 from medfusion.pipeline.data import Settings, Track, build_modalities, column_of, read_payloads, silent
 from medfusion.pipeline.drift import FINGERPRINT, fingerprint_of
 from medfusion.pipeline.fit import check_fusion, cross_validated, fit_fusion, fit_modalities, patients_of
@@ -58,6 +59,7 @@ def train(
     fusion: str = "late",
     coverage: float = COVERAGE,
     sets_by: str = "",
+    check_batch: bool = True,
     cache: Path | None = None,
     seed: int = 0,
     track: Track = silent,
@@ -78,6 +80,8 @@ def train(
         How often the set of outcomes that a risk leaves open is to hold what happens.
     sets_by : str
         A column of subjects.csv within whose groups it is to hold; within presence patterns unless given.
+    check_batch : bool
+        Whether the folder keeps a few training films, without which only backends in fp32 may score with the model.
     cache : Path, optional
         Where image embeddings are kept.
     seed : int
@@ -127,8 +131,10 @@ def train(
     subjects = patients.subject_ids.tolist()
     sets = RiskSets.fit(risks, patients.events, subjects, categories, coverage=coverage, seed=seed)
     roster = Roster.of(list(patients.subject_ids), patients.folds)
+    check = checks_of({name: each.modality for name, each in evidence.items()}, payloads) if check_batch else {}
+    card["check_batch"] = {name: len(next(iter(each.values()))) for name, each in check.items()}
     model = RiskModel(cohort.task.name, cohort.task.positive, evidence, adding, roster, card)
-    model = replace(model, risk_sets=sets, sets_by=sets_by)
+    model = replace(model, risk_sets=sets, sets_by=sets_by, check=check)
     model = replace(model, model_id=model.save(out))
     save_state(out, FINGERPRINT, fingerprint_of(model, blocks, payloads, patients, risks).state())
     write_papers(out, {**card, "model_id": model.model_id})

@@ -150,14 +150,19 @@ class Journal:
         (self._state / _HOLDER).unlink(missing_ok=True)
         self._lock.release()
 
+    def remember(self, name: str, said: Mapping[str, Any]) -> None:
+        """Keep JSON values for later runs into the folder, whatever their source."""
+        write_text(self._state / f"{name}.json", json.dumps(said))
+
+    def recalled(self, name: str) -> dict[str, Any]:
+        """Return what was kept; empty if nothing was."""
+        return _json(self._state / f"{name}.json")
+
     @property
     def planned(self) -> int | None:
         """Into how many parts the cohort was divided before; None where there is no before."""
-        try:
-            said = json.loads((self._own / "plan.json").read_text(encoding="utf-8"))
-            return int(said["parts"]) if said["format"] == _FORMAT else None
-        except (OSError, ValueError, LookupError):
-            return None
+        said = _json(self._own / "plan.json")
+        return int(said["parts"]) if said.get("format") == _FORMAT else None
 
     def plan(self, parts: int) -> None:
         """Note into how many parts the cohort is divided, now and later: a patient stays in one part."""
@@ -166,10 +171,10 @@ class Journal:
 
     def kept(self, part: int) -> Kept | None:
         """Return what a finished part holds; None where it is not finished, or something of it is missing."""
+        record = _json(self._record(part))
         try:
-            record = json.loads(self._record(part).read_text(encoding="utf-8"))
             tables = {name: pq.read_table(self._table(name, part)) for name in self.tables}
-        except (OSError, ValueError, pa.ArrowException):
+        except (OSError, pa.ArrowException):
             return None
         tokens = {(table.schema.metadata or {}).get(_TOKEN, b"").decode() for table in tables.values()}
         if tokens != {record.get("token")}:
@@ -230,14 +235,20 @@ class Journal:
         return self._own / "finished" / f"{part:05d}.json"
 
     def _holder(self) -> str:
-        try:
-            said = json.loads((self._state / _HOLDER).read_text(encoding="utf-8"))
-            return f"process {said['pid']} on {said['host']} since {said['since']}"
-        except (OSError, ValueError, LookupError):
-            return "another process"
+        said = _json(self._state / _HOLDER)
+        return f"process {said['pid']} on {said['host']} since {said['since']}" if said else "another process"
 
     def _sweep(self) -> None:
         """Remove what a run that was killed left behind."""
         shutil.rmtree(self.staging, ignore_errors=True)
         for left in self.out.rglob(".*.tmp"):
             left.unlink(missing_ok=True)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Read a file of the state; what is not there, or not whole, says nothing."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}

@@ -158,9 +158,9 @@ def test_pulls_are_the_slopes_that_differences_of_predictions_show(interplay, of
         blocks = {each: block.take(np.array([row])) for each, block in fresh.blocks.items()}
         pull = fusion.pulls(blocks)[name]
         expected = slopes_by_hand(fusion, blocks, name, member)
-        assert pull.evidence[member] == pytest.approx(expected[0], abs=1e-3)
+        assert pull.evidence[0, member] == pytest.approx(expected[0], abs=1e-3)
         if fusion.uses_embeddings:
-            np.testing.assert_allclose(pull.embedding[member], expected[1:], atol=1e-3)
+            np.testing.assert_allclose(pull.embedding[member][0], expected[1:], atol=1e-3)
         else:
             assert pull.embedding == ()
 

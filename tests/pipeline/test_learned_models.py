@@ -16,7 +16,7 @@ from medfusion.fusion.offsets import pattern_names
 from medfusion.fusion.recalibration import Recalibration
 from medfusion.fusion.weights import Weights
 from medfusion.pipeline import explain, open_for_use, score, train
-from medfusion.pipeline.model import PATTERN
+from medfusion.pipeline.ledger import PATTERN
 
 ONLY = {"joint": (), "early": ("imaging", "notes"), "gated": ("ehr", "notes")}
 """What each fusion is tried on; all three modalities for that with the most freedom."""

@@ -49,7 +49,7 @@ def changed(copied):
 
 def test_a_model_folder_holds_json_safetensors_and_two_papers_and_nothing_else(trained):
     papers = [f"{paper}.{kind}" for paper in ("model_card", "tripod") for kind in ("html", "md")]
-    states = [f"{state}.{kind}" for state in ("fingerprint", "state") for kind in ("json", "safetensors")]
+    states = [f"{state}.{kind}" for state in ("check", "fingerprint", "state") for kind in ("json", "safetensors")]
     assert sorted(path.name for path in trained.folder.iterdir()) == sorted(["card.json", *states, *papers])
     for name in ("card.json", "fingerprint.json", "state.json"):
         json.loads((trained.folder / name).read_text(encoding="utf-8"))

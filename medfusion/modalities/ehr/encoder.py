@@ -7,12 +7,13 @@ came there, and in ranks; it has many more columns, which small cohorts have not
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from medfusion.core.batch import Batch, once
+from medfusion.core.lines import Attributions, Entries, Grid, Places
 from medfusion.core.protocols import HeadKind
 from medfusion.core.state import State
 from medfusion.core.types import Attribution, BoolArray, Embedding, FeatureShare, FloatArray
@@ -70,17 +71,52 @@ class EhrEncoder:
 
     def explain(self, payload: Any, attribution: Attribution) -> list[FeatureShare]:
         """Name every feature with what was observed; the levels of a fact become one line."""
+        shares = np.asarray(attribution.shares, dtype=float)[None]
+        nothing = np.zeros(shares.shape[1])
+        about = Attributions(shares, np.array([attribution.constant], dtype=float), nothing, np.ones(1))
+        grid = self.explain_all([payload], np.zeros(1, dtype=np.int64), about)
+        lines = np.arange(len(grid.names))
+        rows = np.zeros_like(lines)
+        return Entries(1, grid.names, rows, lines, grid.shares[0], *grid.look(rows, lines)).ledgers()[0]
+
+    def explain_all(self, payloads: Sequence[Any | None], rows: Places, about: Attributions) -> Grid:
+        """Do so for many payloads; what was observed is looked up for the lines that are shown."""
         start = len(self._series.names)
         plain = start + len(self._facts.numbers)
-        shares = np.asarray(attribution.shares, dtype=float)
-        row = _matrix([payload], self._series, self._facts)[0, :plain].tolist()
-        observed = [None if math.isnan(value) else value for value in row]
-        lines = list(map(FeatureShare, self.feature_names[:plain], observed, shares[:plain].tolist()))
-        for name, columns in self._facts.groups().items():
-            share = sum(float(shares[start + column]) for column in columns)
-            lines.append(FeatureShare(name, level_of(payload.facts.get(name)), share))
-        lines.append(FeatureShare(AVERAGE, None, float(attribution.constant)))
-        return lines
+        groups = self._facts.groups()
+        assert isinstance(about.shares, np.ndarray)
+        shares = np.empty((len(rows), plain + len(groups) + 1))
+        shares[:, :plain] = about.shares[:, :plain]
+        for line, columns in enumerate(groups.values(), start=plain):
+            shares[:, line] = about.shares[:, [start + column for column in columns]].sum(axis=1)
+        shares[:, -1] = about.constant
+        names = [*self.feature_names[:plain], *groups, AVERAGE]
+
+        def look(samples: Places, lines: Places) -> tuple[FloatArray, dict[int, str]]:
+            return self._observed(payloads, rows[samples], lines, list(groups))
+
+        return Grid(names, shares, look)
+
+    def _observed(
+        self, payloads: Sequence[Any | None], rows: Places, lines: Places, facts: list[str]
+    ) -> tuple[FloatArray, dict[int, str]]:
+        """Look up what was observed: numbers (m,) of series and facts, and the levels of other facts by place."""
+        width = len(self.feature_names)
+        wanted = np.zeros(width, dtype=bool)
+        plain = len(self._series.names) + len(self._facts.numbers)
+        numeric = np.flatnonzero(lines < plain)
+        wanted[lines[numeric]] = True
+        split = len(self._series.names)
+        values = _matrix(payloads, self._series.kept(wanted[:split]), self._facts.kept(wanted[split:]))
+        numbers = np.full(len(lines), np.nan)
+        numbers[numeric] = values[rows[numeric], (np.cumsum(wanted) - 1)[lines[numeric]]]
+        texts = {}
+        for place in np.flatnonzero((lines >= plain) & (lines < plain + len(facts))).tolist():
+            payload = payloads[int(rows[place])]
+            level = None if payload is None else level_of(payload.facts.get(facts[int(lines[place]) - plain]))
+            if level is not None:
+                texts[place] = level
+        return numbers, texts
 
     def state(self) -> State:
         """Return the columns and the range of each."""
@@ -141,8 +177,11 @@ class CourseEncoder(EhrEncoder):
 
 
 def _matrix(payloads: Sequence[EhrPayload | None], series: SeriesColumns, facts: FactColumns) -> FloatArray:
-    known = [NO_FACTS if payload is None else payload.facts for payload in payloads]
-    return np.hstack([series.values(payloads), facts.values(known)])
+    return np.hstack([series.values(payloads), facts.values(once(payloads, _facts))])
+
+
+def _facts(payloads: Sequence[EhrPayload | None]) -> Batch:
+    return Batch([NO_FACTS if payload is None else payload.facts for payload in payloads])
 
 
 def _useful(values: FloatArray) -> BoolArray:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from medfusion.core.batch import once
 from medfusion.core.state import State
 from medfusion.core.types import BoolArray, FloatArray
 
@@ -75,9 +77,9 @@ class FactColumns:
         """Return one row per subject; NaN where a fact is unknown, 0 in all its levels where its level is new."""
         values = np.full((len(facts), len(self.numbers) + len(self.levels)), np.nan)
         for column, name in enumerate(self.numbers):
-            values[:, column] = [_number(mine.get(name)) for mine in facts]
+            values[:, column] = once(facts, _numbers, name)
         for name, columns in self.groups().items():
-            said = np.array([level_of(mine.get(name)) for mine in facts], dtype=object)
+            said = once(facts, _levels, name)
             known = np.array([level is not None for level in said], dtype=bool)
             for column in columns:
                 level = self.levels[column - len(self.numbers)][1]
@@ -92,6 +94,14 @@ class FactColumns:
     def restore(cls, state: State) -> FactColumns:
         """Return the columns that `state` described."""
         return cls(list(state["numbers"]), [(name, level) for name, level in state["levels"]])
+
+
+def _numbers(facts: Sequence[Facts], name: str) -> FloatArray:
+    return np.array([_number(mine.get(name)) for mine in facts], dtype=float)
+
+
+def _levels(facts: Sequence[Facts], name: str) -> NDArray[np.object_]:
+    return np.array([level_of(mine.get(name)) for mine in facts], dtype=object)
 
 
 def level_of(fact: Any) -> str | None:

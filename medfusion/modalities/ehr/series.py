@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medfusion.core.batch import once
 from medfusion.core.errors import MedfusionWarning
 from medfusion.core.state import State
 from medfusion.core.types import BoolArray, FloatArray
@@ -76,11 +77,9 @@ class SeriesColumns:
         width = int((self.places != _NOWHERE).sum())
         # One column too many, the last: it takes what has no place.
         values = np.full((len(payloads), width + 1), np.nan)
-        recorded = [
-            (row, payload) for row, payload in enumerate(payloads) if payload is not None and len(payload.codes)
-        ]
-        if recorded:
-            self._fill(values, [row for row, _ in recorded], [payload for _, payload in recorded])
+        recorded = once(payloads, _recorded)
+        if len(recorded.rows):
+            self._fill(values, recorded)
         return values[:, :width]
 
     def state(self) -> State:
@@ -92,21 +91,22 @@ class SeriesColumns:
         """Return the columns that `state` described."""
         return cls(list(state["codes"]), list(state["units"]), state["places"])
 
-    def _fill(self, values: FloatArray, rows: list[int], payloads: Sequence[EhrPayload]) -> None:
-        values[np.array(rows)[:, None], self.places[:, _COUNT]] = 0.0
-        found = {vocabulary: self._find(vocabulary) for vocabulary in {payload.vocabulary for payload in payloads}}
-        pairs = [(found[payload.vocabulary], payload.codes) for payload in payloads]
-        summaries = np.concatenate([payload.summaries for payload in payloads])
-        if any(match.converts for match in found.values()):
-            factor = np.concatenate([match.factor[codes] for match, codes in pairs])[:, None]
-            offset = np.concatenate([match.offset[codes] for match, codes in pairs])[:, None]
+    def _fill(self, values: FloatArray, recorded: _Recorded) -> None:
+        values[recorded.rows[:, None], self.places[:, _COUNT]] = 0.0
+        found = [self._find(vocabulary) for vocabulary in recorded.vocabularies]
+        code, factor, offset = (
+            np.concatenate([getattr(match, name) for match in found])[recorded.code]
+            for name in ("code", "factor", "offset")
+        )
+        summaries = recorded.summaries
+        if any(match.converts for match in found):
+            summaries, factor, offset = summaries.copy(), factor[:, None], offset[:, None]
             summaries[:, IN_UNIT] = summaries[:, IN_UNIT] * factor + offset
             summaries[:, PER_HOUR + DIFFERENCES] *= factor
             summaries[:, [SUM]] = summaries[:, [SUM]] * factor + summaries[:, [SUMMED]] * offset
-        code = np.concatenate([match.code[codes] for match, codes in pairs])
-        row = np.repeat(rows, [len(codes) for _, codes in pairs])
-        places = np.vstack([self.places, np.full((1, len(STATISTICS)), _NOWHERE)])
-        values[row[:, None], places[code]] = summaries
+        used = np.flatnonzero((self.places != _NOWHERE).any(axis=0))
+        places = np.vstack([self.places, np.full((1, len(STATISTICS)), _NOWHERE)])[:, used]
+        values[recorded.row[:, None], places[code]] = summaries[:, used]
 
     def _find(self, vocabulary: Vocabulary) -> _Match:
         """Find the codes of a vocabulary among the columns, and convert units."""
@@ -132,6 +132,47 @@ class _Match:
     factor: FloatArray
     offset: FloatArray
     converts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """What payloads recorded, one row per code of a payload.
+
+    Attributes
+    ----------
+    vocabularies : tuple of Vocabulary
+    rows : array (r,), int
+        The payloads that recorded something.
+    row : array (m,), int
+        The payload.
+    code : array (m,), int
+        Position among the codes of all vocabularies, one after another.
+    summaries : array (m, statistics)
+    """
+
+    vocabularies: tuple[Vocabulary, ...]
+    rows: NDArray[np.int64]
+    row: NDArray[np.int64]
+    code: NDArray[np.int64]
+    summaries: FloatArray
+
+
+def _recorded(payloads: Sequence[EhrPayload | None]) -> _Recorded:
+    there = [(row, payload) for row, payload in enumerate(payloads) if payload is not None and len(payload.codes)]
+    rows = np.array([row for row, _ in there], dtype=np.int64)
+    starts: dict[Vocabulary, int] = {}
+    end = 0
+    for _, payload in there:
+        if payload.vocabulary not in starts:
+            starts[payload.vocabulary] = end
+            end += len(payload.vocabulary.codes)
+    if not there:
+        return _Recorded((), rows, rows, rows, np.empty((0, len(STATISTICS))))
+    lengths = [len(payload.codes) for _, payload in there]
+    code = np.concatenate([payload.codes for _, payload in there])
+    code = code + np.repeat([starts[payload.vocabulary] for _, payload in there], lengths)
+    summaries = np.concatenate([payload.summaries for _, payload in there])
+    return _Recorded(tuple(starts), rows, np.repeat(rows, lengths), code, summaries)
 
 
 def _warn(code: str, unit: str, target: str) -> None:

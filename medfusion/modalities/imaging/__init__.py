@@ -23,8 +23,10 @@ from medfusion.core.schema import TableSchema
 from medfusion.core.state import State
 from medfusion.core.types import FeatureShare, Records
 from medfusion.core.views import View
+from medfusion.modalities.imaging import checking, exporting
 from medfusion.modalities.imaging.acquisition import described
 from medfusion.modalities.imaging.backbone import DEFAULT, FILTERS, STRIDE, Backbone, has_default
+from medfusion.modalities.imaging.backends import REFERENCE, is_exact, matching, unavailable
 from medfusion.modalities.imaging.encoder import ImagingEncoder
 from medfusion.modalities.imaging.example import example_dicom
 from medfusion.modalities.imaging.payload import Films
@@ -67,6 +69,7 @@ class ImagingModality:
 
     name: ClassVar[str] = "imaging"
     tables: ClassVar[tuple[TableSchema, ...]] = (IMAGING_TABLE,)
+    reference: ClassVar[str] = REFERENCE
 
     def __init__(self, options: ModalityOptions) -> None:
         settings = options.settings
@@ -117,6 +120,39 @@ class ImagingModality:
         # A model that is loaded is about to be asked: its first answer should not wait for network and decoders.
         self._reader.start()
         return encoder
+
+    def check_batch(self, payloads: Sequence[Films | None]) -> checking.Check | None:
+        """Return a few training films; see `checking.kept_pictures`."""
+        return checking.kept_pictures(payloads, self._reader)
+
+    def backends(self, wanted: str) -> Mapping[str, str]:
+        """Return the backends that a word names, each with why it cannot be used; see `backends.matching`."""
+        names = matching(wanted)
+        return {name: unavailable(name) for name in names} if self._reader.backbone.network else {}
+
+    def is_exact(self, backend: str) -> bool:
+        """Return whether a backend computes in fp32."""
+        return is_exact(backend)
+
+    def use_backend(self, backend: str, check: checking.Check | None) -> None:
+        """Have the network run by one of `backends.NAMES`; see `core.protocols.Backends`."""
+        self._reader.use(backend, None if check is None or is_exact(backend) else checking.as_grey(check))
+
+    def checked(self, check: checking.Check) -> list[Films]:
+        """Return the films of a check batch, embedded by the backend in use."""
+        return checking.checked(check, self._reader)
+
+    def rate(self, check: checking.Check | None, seconds: float) -> float:
+        """Return pictures per second of the backend in use, on all processors."""
+        return checking.rate(check, self._reader, seconds)
+
+    def settle(self) -> None:
+        """Let go of networks that were prepared for other backends."""
+        self._reader.backbone.settle()
+
+    def export(self, form: str, out: Path, about: Mapping[str, str]) -> list[Path]:
+        """Write the network for other software; see `exporting.export_network`."""
+        return exporting.export_network(self._reader, form, out, about)
 
     def fingerprints(self, payload: Films) -> list[str]:
         """Return the SHA-256 of each film's encoded pixels."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from medfusion.core.errors import MissingExtra, UsageError
 from medfusion.core.types import FloatArray
-from medfusion.modalities.imaging.backends import REFERENCE, Backend, open_backend, run_padded, version
+from medfusion.modalities.imaging.backends import REFERENCE, Backend, open_backend, require, run_padded, version
 from medfusion.modalities.imaging.filters import DIMENSIONS as FILTER_DIMENSIONS
 from medfusion.modalities.imaging.filters import filter_maps
 from medfusion.modalities.imaging.weights import digest
@@ -72,6 +72,18 @@ class Backbone:
     filters : bool
         Whether to join the filters to the network.
 
+    Attributes
+    ----------
+    name, network : str
+        The network's, with and without the filters that join it; ``network`` is empty where there is none.
+    dimensions, network_dimensions : int
+        Length of an embedding, and of the network's part in it.
+    filter_scale : float
+        What the filters are multiplied by; 0 without filters.
+    sees_volumes : bool
+    backend : str
+        What runs the network, one of `backends.NAMES`.
+
     Raises
     ------
     UsageError
@@ -94,13 +106,15 @@ class Backbone:
         self.name = f"{name}+{FILTERS}" if joined else name
         self.dimensions = DIMENSIONS[name] + FILTER_DIMENSIONS * joined
         self.network = "" if name == FILTERS else name
+        self.network_dimensions = 0 if name == FILTERS else DIMENSIONS[name]
         self.filter_scale = 1.0 if name == FILTERS else _FILTER_SCALE * joined
         self.backend = REFERENCE
         self._weights = _bundled() if name == DEFAULT and weights is None else weights
         self._digest = ""
         self._features: Features | None = None
         self._calibration: FloatArray | None = None
-        self._opened: dict[tuple[int, ...], Backend] = {}
+        self._running = self.run_by()
+        self._opened: dict[tuple[str, tuple[int, ...]], Backend] = {}
         self._lock = threading.RLock()
 
     @property
@@ -118,12 +132,24 @@ class Backbone:
         UsageError
             If the weights do not fit the network.
         """
+        if self.network:
+            self.features()
+
+    def features(self) -> Features:
+        """Return the network, loaded when it is first asked for; the backbone has to have one.
+
+        Raises
+        ------
+        UsageError
+            If the weights do not fit it.
+        """
         with self._lock:
-            if self.network and self._features is None:
+            if self._features is None:
                 from medfusion.modalities.imaging.network import load_features  # noqa: PLC0415 - slow to import
 
                 assert self._weights is not None
                 self._features = load_features(self.network, self._weights)
+            return self._features
 
     def use(self, backend: str, calibration: FloatArray | None = None) -> None:
         """Have the network run by another backend from now on.
@@ -134,11 +160,21 @@ class Backbone:
             One of `backends.NAMES`.
         calibration : array (n, size, size), float32, optional
             Pictures for int8.
+
+        Raises
+        ------
+        MissingExtra, UsageError
+            See `backends.require`.
         """
+        require(backend, is_calibrated=calibration is not None)
         with self._lock:
-            self._opened.clear()
-            self.backend = backend
-            self._calibration = None if calibration is None else calibration[:, None]
+            self.backend, self._calibration = backend, None if calibration is None else calibration[:, None]
+            self._running = self.run_by()
+
+    def settle(self) -> None:
+        """Let go of networks that were prepared for other backends than the one in use."""
+        with self._lock:
+            self._opened = {key: opened for key, opened in self._opened.items() if key[0] == self._running}
 
     def run_by(self) -> str:
         """Say what runs the network: the backend, its version, and a digest of what int8 was calibrated with."""
@@ -196,11 +232,10 @@ class Backbone:
     def _at(self, shape: tuple[int, ...]) -> Backend:
         """Return the network, ready to run on pictures of a shape."""
         with self._lock:
-            if shape not in self._opened:
-                self.load()
-                assert self._features is not None
-                self._opened[shape] = open_backend(self.backend, self._features, shape, self._calibration)
-            return self._opened[shape]
+            key = (self._running, shape)
+            if key not in self._opened:
+                self._opened[key] = open_backend(self.backend, self.features(), shape, self._calibration)
+            return self._opened[key]
 
 
 def has_default() -> bool:

@@ -38,6 +38,7 @@ class ImagingEncoder:
     maps: Callable[[Film], FloatArray]
     same_unit: bool = True
     heads: ClassVar[tuple[HeadKind, ...]] = ("linear",)
+    whole: ClassVar[str] = "(all regions)"
 
     def fit(self, payloads: Sequence[Films | None], events: BoolArray) -> None:
         """Learn nothing: the backbone is frozen."""

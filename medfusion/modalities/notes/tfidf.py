@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from scipy import sparse
 
+from medfusion.core.batch import once
+from medfusion.core.lines import Attributions, Entries, Places, chained
 from medfusion.core.protocols import HeadKind
 from medfusion.core.state import State
 from medfusion.core.types import Attribution, BoolArray, Embedding, FeatureShare, FloatArray
+from medfusion.modalities.notes.counting import Counted, Occurrences, count, pieces_of
 from medfusion.modalities.notes.payload import AVERAGE, NotesPayload
-from medfusion.modalities.notes.sentences import NEGATED, name_of
-from medfusion.modalities.notes.words import is_hangul
+from medfusion.modalities.notes.sentences import name_of
 
 MIN_PAYLOADS = 2
 """A feature that fewer training payloads have is left out."""
@@ -26,6 +27,9 @@ PIECE_WEIGHT = 0.5
 """Norm of the block of pieces, where the block of words has norm 1: they help out, and must not drown the words."""
 ELSEWHERE = "(words not in these notes)"
 """The line of a ledger for features that the notes do not have."""
+
+_Carriers = tuple[Places, Places, FloatArray]
+"""Places of words, of the features that they carry, and which part of each: arrays (m,)."""
 
 
 class TfidfEncoder:
@@ -66,7 +70,11 @@ class TfidfEncoder:
 
     def encode(self, payloads: Sequence[NotesPayload | None]) -> Embedding:
         """Return values (n, d), sparse float32; rows of absent payloads are empty."""
-        blocks = [block.transform(payloads) for block in (self._words, self._pieces)]
+        counted = once(payloads, count)
+        blocks = [
+            self._words.transform([counted.words, counted.pairs], counted.n),
+            self._pieces.transform([counted.pieces], counted.n),
+        ]
         values = sparse.csr_array(sparse.hstack(blocks, format="csr", dtype=np.float32))
         present = np.array([payload is not None for payload in payloads], dtype=bool)
         names = [f"word:{name}" for name in self._words.columns] + [f"char:{name}" for name in self._pieces.columns]
@@ -84,35 +92,49 @@ class TfidfEncoder:
         list of FeatureShare
             Largest first; ``value`` is the number of occurrences.
         """
-        counts = payload.terms()
-        shares: defaultdict[str, float] = defaultdict(float)
-        used = np.zeros(len(attribution.shares), dtype=bool)
-        for feature, carriers in self._carriers(payload, counts):
-            used[feature] = True
-            each = float(attribution.shares[feature]) / sum(carriers.values())
-            for term, weight in carriers.items():
-                shares[term] += each * weight
-        lines = [FeatureShare(name_of(term), float(counts[term]), share) for term, share in shares.items()]
-        lines.sort(key=lambda line: (-abs(line.share), line.feature))
-        lines.append(FeatureShare(ELSEWHERE, None, float(attribution.shares[~used].sum())))
-        lines.append(FeatureShare(AVERAGE, None, float(attribution.constant)))
-        return lines
+        shares = np.asarray(attribution.shares, dtype=float)[None]
+        constant, nothing = np.array([attribution.constant], dtype=float), np.zeros(shares.shape[1])
+        about = Attributions(shares, constant, nothing, np.ones(1))
+        *lines, elsewhere, average = self.explain_all([payload], np.zeros(1, dtype=np.int64), about).ledgers()[0]
+        return [*sorted(lines, key=lambda line: (-abs(line.share), line.feature)), elsewhere, average]
 
-    def _carriers(self, payload: NotesPayload, counts: Counter[str]) -> Iterator[tuple[int, Counter[str]]]:
-        """Yield the features in the notes, each with the words that carry it and their weights."""
-        words, pieces = self._words.columns, self._pieces.columns
-        for term in counts:
-            if term in words:
-                yield words[term], Counter([term])
-        for pair in {pair for sentence in payload.sentences() for pair in _pairs(sentence.terms)}:
-            if (feature := words.get(" ".join(pair))) is not None:
-                yield feature, Counter(pair)
-        carriers: dict[int, Counter[str]] = {}
-        for term, count in counts.items():
-            for piece in pieces_of(term):
-                if (feature := pieces.get(piece)) is not None:
-                    carriers.setdefault(len(words) + feature, Counter())[term] += count
-        yield from carriers.items()
+    def explain_all(self, payloads: Sequence[NotesPayload | None], rows: Places, about: Attributions) -> Entries:
+        """Do so for many payloads; what words, pairs and pieces they hold is found once for all encoders."""
+        counted, n = once(payloads, count), len(rows)
+        here = np.full(counted.n, -1)
+        here[rows] = np.arange(n)
+        words = counted.words
+        shares, carried, used = np.zeros(len(words.row)), np.zeros(len(words.row), dtype=bool), np.zeros(n)
+        for found, columns, carriers in self._features(counted):
+            column = np.where(here[found.row] >= 0, columns[found.name], -1)
+            ours = np.flatnonzero(column >= 0)
+            each = np.zeros(len(found.row))
+            each[ours] = about.at(here[found.row[ours]], column[ours])
+            used += np.bincount(here[found.row[ours]], each[ours], minlength=n)
+            for word, feature, part in carriers:
+                shares += np.bincount(word, each[feature] * part, minlength=len(shares))
+                carried[word[column[feature] >= 0]] = True
+        kept, everyone, nothing = np.flatnonzero(carried), np.arange(n), np.full(n, np.nan)
+        names = [name_of(term) for term in words.names]
+        lines = [Entries(n, names, here[words.row[kept]], words.name[kept], shares[kept], words.times[kept])]
+        elsewhere = np.asarray(about.shares.sum(axis=1)).ravel() - used + about.unstored()
+        for name, said in ((ELSEWHERE, elsewhere), (AVERAGE, about.constant)):
+            lines.append(Entries(n, [name], everyone, np.zeros_like(everyone), said, nothing))
+        return chained(lines)
+
+    def _features(self, counted: Counted) -> Iterator[tuple[Occurrences, Places, Sequence[_Carriers]]]:
+        """Yield each kind of feature with its columns (-1: not one of ours) and the words that carry it."""
+        words, first = np.arange(len(counted.words.row)), len(self._words.columns)
+        yield counted.words, self._words.places(counted.words.names), [(words, words, np.ones(len(words)))]
+        pairs = np.arange(len(counted.pairs.row))
+        half = np.full(len(pairs), 0.5)
+        yield (
+            counted.pairs,
+            self._words.places(counted.pairs.names),
+            [(word, pairs, half) for word in counted.paired],
+        )
+        pieces = self._pieces.places(counted.pieces.names)
+        yield counted.pieces, np.where(pieces < 0, -1, first + pieces), [counted.holders]
 
     def state(self) -> State:
         """Return the vocabularies, in the order of the columns, and the inverse document frequencies."""
@@ -128,7 +150,7 @@ class TfidfEncoder:
 
 
 class _Block:
-    """One vocabulary, its weights, and scikit-learn's arithmetic on it.
+    """One vocabulary, its weights, and the arithmetic of scikit-learn's TfidfVectorizer on it.
 
     Attributes
     ----------
@@ -158,14 +180,23 @@ class _Block:
         self.columns = {name: column for column, name in enumerate(names)}
         self._idf = np.asarray(idf, dtype=float)
 
-    def transform(self, payloads: Sequence[NotesPayload | None]) -> Any:
-        from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415 - slow to import
+    def transform(self, kinds: Sequence[Occurrences], n: int) -> sparse.csr_array:
+        """Return weights of n payloads, rows scaled to the norm."""
+        columns = [self.places(found.names)[found.name] for found in kinds]
+        row, times = (np.concatenate([getattr(found, name) for found in kinds]) for name in ("row", "times"))
+        column = np.concatenate(columns)
+        ours = column >= 0
+        table = sparse.csr_array((times[ours], (row[ours], column[ours])), shape=(n, len(self.columns)))
+        table.sort_indices()
+        table.data = (np.log(table.data) + 1.0) * self._idf[table.indices]
+        rows = np.repeat(np.arange(n), np.diff(table.indptr))
+        norms = np.sqrt(np.bincount(rows, table.data**2, minlength=n))
+        table.data = table.data / norms[rows] * self._norm
+        return table
 
-        if not self.columns or not payloads:
-            return sparse.csr_array((len(payloads), len(self.columns)))
-        vectorizer = TfidfVectorizer(analyzer=self._features, vocabulary=self.columns, sublinear_tf=True)
-        vectorizer.idf_ = self._idf
-        return vectorizer.transform(payloads) * self._norm
+    def places(self, names: Sequence[str]) -> Places:
+        """Return the column of each feature; -1 for one that is not here."""
+        return np.array([self.columns.get(name, -1) for name in names], dtype=np.int64)
 
     def state(self) -> State:
         return {"names": list(self.columns), "idf": self._idf}
@@ -189,21 +220,3 @@ def _piece_features(payload: NotesPayload | None) -> list[str]:
     if payload is None:
         return []
     return [piece for sentence in payload.sentences() for term in sentence.terms for piece in pieces_of(term)]
-
-
-@lru_cache(maxsize=1 << 16)
-def pieces_of(term: str) -> tuple[str, ...]:
-    """Return the pieces of a word; a word with marks has none.
-
-    Examples
-    --------
-    >>> pieces_of("flu")
-    (' fl', 'flu', 'lu ', ' flu', 'flu ', ' flu ')
-    >>> pieces_of("¬flu")
-    ()
-    """
-    if NEGATED in term or ":" in term:
-        return ()
-    padded = f" {term} "
-    sizes = (2, 3, 4) if is_hangul(term) else (3, 4, 5)
-    return tuple(padded[at : at + size] for size in sizes for at in range(len(padded) - size + 1))

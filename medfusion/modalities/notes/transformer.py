@@ -48,6 +48,7 @@ class TransformerEncoder:
 
     heads: ClassVar[tuple[HeadKind, ...]] = ("linear",)
     kind: ClassVar[str] = "transformer"
+    whole: ClassVar[str] = "(all words, as the language model reads them)"
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model

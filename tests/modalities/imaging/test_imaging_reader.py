@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from medfusion.modalities.imaging import ImagingModality
 from medfusion.modalities.imaging.filters import filter_maps
 from medfusion.modalities.imaging.geometry import letterbox
 from medfusion.modalities.imaging.pixels import decode, load
+from medfusion.modalities.imaging.pool import decoders
 from medfusion.modalities.imaging.reader import MAX_FILMS, newest_study
 
 Folder = Callable[..., CohortFolder]
@@ -108,6 +111,27 @@ def test_progress_counts_every_record_once(filters: ImagingModality, folder: Fol
     filters.read(records, [], steps.append)
     assert sum(steps) == len(records) == 150
     assert max(steps) < 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kills by process id")
+def test_workers_killed_while_a_folder_is_read_cost_no_film(filters: ImagingModality, folder: Folder) -> None:
+    films = {f"{n:02}.dcm": make_film(speckles(n, (600, 500)), PatientID=f"P{n:02}") for n in range(40)}
+    opened = folder(films)
+    expected, _ = read_all(filters, opened)
+    killed: list[int] = []
+
+    def kill_one(_done: int) -> None:
+        for worker in list(decoders()._running)[:1] if len(killed) < 4 else ():
+            killed.append(worker._process.pid)
+            os.kill(worker._process.pid, signal.SIGKILL)
+
+    problems: list[Problem] = []
+    payloads = filters.read(records_of(filters.index(opened)), problems, kill_one)
+    assert (len(killed), problems) == (4, [])
+    for payload, other in zip(payloads, expected, strict=True):
+        assert payload is not None
+        assert other is not None
+        np.testing.assert_array_equal(payload.embedding(), other.embedding())
 
 
 def test_what_is_in_the_cache_is_not_decoded_again(folder: Folder, tmp_path: Path) -> None:

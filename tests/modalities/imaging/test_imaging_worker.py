@@ -46,13 +46,31 @@ MISDEEDS = """
         worker.leaked = bytearray(arguments["bytes"])
         return {"pid": os.getpid()}, np.zeros(1)
 
+    def counted(path):
+        with open(path, "a") as file:
+            file.write(f"{os.getpid()}\\n")
+        with open(path) as file:
+            return len(file.readlines())
+
+    def die(source, arguments):
+        if counted(arguments["file"]) <= arguments["times"]:
+            os.kill(os.getpid(), arguments["signal"])
+            time.sleep(60)
+        return {"pid": os.getpid()}, np.zeros(1)
+
+    def linger(source, arguments):
+        counted(arguments["file"])
+        time.sleep(0.5)
+        return {"pid": os.getpid()}, np.zeros(1)
+
     def chatter(source, arguments):
         os.write(1, b"a decoder says hello")
         os.write(2, b"and warns of something" * 10_000)
         return {"pid": os.getpid()}, np.arange(3)
 
     worker.TASKS.update(
-        hang=hang, fail=fail, crash=crash, crash_if_used=crash_if_used, take=take, leak=leak, chatter=chatter
+        hang=hang, fail=fail, crash=crash, crash_if_used=crash_if_used, take=take, leak=leak, chatter=chatter,
+        die=die, linger=linger
     )
 """
 
@@ -156,6 +174,55 @@ def test_a_crash_ends_the_worker_alone(decoders: Decoders) -> None:
     with pytest.raises(PayloadRejected, match=r"SIGSEGV.*decoder-crashed"):
         run(decoders, "crash")
     assert decoders.decode(FILM, longest=None)[0].size == (40, 50)
+
+
+KILLS = [signal.SIGKILL, signal.SIGTERM]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+@pytest.mark.parametrize("kill", KILLS)
+def test_a_worker_that_somebody_ends_costs_no_film(decoders: Decoders, tmp_path: Path, kill: signal.Signals) -> None:
+    tries = tmp_path / "tries"
+    told, _ = run(decoders, "die", file=str(tries), times=2, signal=int(kill))
+    pids = tries.read_text(encoding="utf-8").split()
+    assert len(set(pids)) == 3
+    assert told["pid"] == int(pids[-1])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+def test_a_film_whose_workers_are_ended_three_times_is_given_up(decoders: Decoders, tmp_path: Path) -> None:
+    tries = tmp_path / "tries"
+    with pytest.raises(PayloadRejected, match=r"SIGKILL.*decoder-crashed"):
+        run(decoders, "die", file=str(tries), times=9, signal=int(signal.SIGKILL))
+    assert len(tries.read_text(encoding="utf-8").split()) == 3
+    assert decoders.decode(FILM, longest=None)[0].size == (40, 50)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kills by process id")
+def test_a_kill_from_outside_while_a_film_is_decoded_is_not_noticed(decoders: Decoders, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(run, decoders, "linger", file=str(started))
+        end = time.monotonic() + 20
+        while not started.exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        victim = int(started.read_text(encoding="utf-8").split()[0])
+        os.kill(victim, signal.SIGKILL)
+        assert asked.result(timeout=30)[0]["pid"] != victim
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kills by process id")
+def test_a_worker_that_is_killed_while_it_starts_or_waits_is_replaced(
+    decoders: Decoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "mark"
+    once = f"import os, pathlib, signal; mark = pathlib.Path({str(mark)!r}); seen = mark.exists(); mark.touch()\n"
+    once += f"if not seen: os.kill(os.getpid(), signal.SIGKILL)\n{pool._START}"
+    monkeypatch.setattr(pool, "_START", once)
+    first = run(decoders, "chatter")[0]["pid"]
+    os.kill(first, signal.SIGKILL)
+    assert is_gone(first)
+    assert run(decoders, "chatter")[0]["pid"] != first
 
 
 def test_a_film_is_not_blamed_for_a_crash_that_earlier_ones_led_to(decoders: Decoders) -> None:

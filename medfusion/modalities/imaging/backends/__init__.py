@@ -127,6 +127,25 @@ def unavailable(name: str) -> str:
     return ""
 
 
+def require(name: str, *, is_calibrated: bool) -> None:
+    """Refuse a backend that cannot be used.
+
+    Raises
+    ------
+    MissingExtra
+        If its library is not installed.
+    UsageError
+        If int8 is asked for without pictures to calibrate with, or this machine cannot run it.
+    """
+    kind = _KINDS[name]
+    if package := kind.missing():
+        raise MissingExtra(package, kind.extra)
+    if reason := unavailable(name):
+        raise UsageError(f"the backend {name} cannot be used: {reason}")
+    if kind.precision == "int8" and not is_calibrated:
+        raise UsageError(f"the backend {name} needs pictures to calibrate with, and the model folder has none")
+
+
 def open_backend(name: str, features: Features, shape: tuple[int, ...], calibration: FloatArray | None) -> Backend:
     """Prepare a network for a backend.
 
@@ -142,18 +161,11 @@ def open_backend(name: str, features: Features, shape: tuple[int, ...], calibrat
 
     Raises
     ------
-    MissingExtra
-        If its library is not installed.
-    UsageError
-        If int8 is asked for without pictures, or this machine cannot run it.
+    MissingExtra, UsageError
+        See `require`.
     """
+    require(name, is_calibrated=calibration is not None)
     kind = _KINDS[name]
-    if package := kind.missing():
-        raise MissingExtra(package, kind.extra)
-    if reason := unavailable(name):
-        raise UsageError(f"the backend {name} cannot be used: {reason}")
-    if kind.precision == "int8" and calibration is None:
-        raise UsageError(f"the backend {name} needs pictures to calibrate with, and the model folder has none")
     opener: Callable[..., Backend] = importlib.import_module(f"{__name__}.{kind.module}").open_network
     _without_reports()
     return opener(features.cpu(), kind.precision, shape, calibration)
