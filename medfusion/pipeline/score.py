@@ -120,10 +120,7 @@ def score(
     RunStopped
         If the run cannot go on, such as on a full disk.
     """
-    model = loaded(model_folder, cache)
-    run = _Run(
-        model, model_folder, out, task, cache, options or Options(), engine or LocalEngine(), part_size, monitors
-    )
+    run = _Run.of(model_folder, out, task, cache, options, backend, engine, part_size, monitors)
     return run.over(cohort_folder, "part")
 
 
@@ -183,10 +180,8 @@ def watch(
     Scoring
         Of all deliveries.
     """
-    model, start = loaded(model_folder, cache), time.monotonic()
-    run = _Run(
-        model, model_folder, out, task, cache, options or Options(), engine or LocalEngine(), part_size, monitors
-    )
+    start = time.monotonic()
+    run = _Run.of(model_folder, out, task, cache, options, backend, engine, part_size, monitors)
     total, codes, last = Counts(), Counter[str](), time.monotonic()
     while until_idle_s is None or time.monotonic() - last < until_idle_s:
         for delivery in _deliveries(incoming, out):
