@@ -1,10 +1,12 @@
 """Does a run that is killed lose anything? Kills it at random times, goes on, and compares every row.
 
-A run without a kill is the reference. Then the same command is started again and again. After a random time, spread
-over the whole length of a run, one of its processes gets SIGKILL: the main one, one that decodes films, or an actor of
-Ray. Where the main one was killed, the command is given again, as a user would, and may be killed again; where another
-was, the run has to finish by itself. In the end every row of predictions, ledger and quarantine has to be that of the
-reference, value for value, but for the time at which it was scored; and nothing that was started may still be running.
+A run without a kill is the reference. Then the same command is started again and again. At a random time, spread over
+the whole length of a run, one of its processes gets SIGKILL: the main one, one that decodes films, or an actor of Ray.
+How far a run is, is told by the parts that are finished, so that a busy machine does not move all kills into starting:
+some come while the command starts and divides, the others a random moment after a random part. Where the main one was
+killed, the command is given again, as a user would, and may be killed again; where another was, the run has to finish
+by itself. In the end every row of predictions, ledger and quarantine has to be that of the reference, value for value,
+but for the time at which it was scored; and nothing that was started may still be running.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -38,7 +40,7 @@ VICTIMS: Mapping[Victim, str] = {
 }
 """What stands in the command line of a process of each kind."""
 _MARK = "MEDFUSION_CRASH_TEST"
-_LOOK_S = 0.02
+_LOOK_S, _PART_S = 0.02, 0.7
 _ENDS_WITHIN_S = 30.0
 
 
@@ -95,7 +97,7 @@ class Command:
 
     model: Path
     cohort: Path
-    options: Sequence[str] = ("--no-cache", "--part-size", "4")
+    options: Sequence[str] = ("--no-cache", "--part-size", "3")
 
     def start(self, out: Path, log: Path) -> Started:
         """Start it; its processes are known by a mark in their environment, or by their parents."""
@@ -166,8 +168,12 @@ class Kill:
     Attributes
     ----------
     victim : {"main", "worker", "actor"}
+    parts : int
+        How many are to be finished before.
+    wait_s : float
+        What is waited after that.
     after_s : float
-        After the start of the command.
+        When it came, after the start of the command.
     hit : bool
         Whether there was such a process.
     finished_parts : int
@@ -177,7 +183,9 @@ class Kill:
     """
 
     victim: Victim
-    after_s: float
+    parts: int
+    wait_s: float
+    after_s: float = 0.0
     hit: bool = False
     finished_parts: int = 0
     left_s: float = 0.0
@@ -248,10 +256,16 @@ def crash(
     command.start(work / "reference", log).end()
     length_s, expected = time.monotonic() - start, rows_of(work / "reference")
     outcome = Outcome(round(length_s, 1), {name: len(table) for name, table in expected.items()})
-    waiting = list(victims)
+    parts, waiting = _finished(work / "reference"), list(victims)
+
+    def drawn(victim: Victim, finished: int) -> Kill:
+        after = rng.randint(finished, parts)
+        # Before the next part a run has to start, which takes seconds; a part takes less than one.
+        return Kill(victim, after, round(rng.uniform(0, _PART_S if after > finished else length_s / 2), 3))
+
     while waiting:
         out = work / f"out-{outcome.folders}"
-        for kill in _kills(command, out, log, waiting, lambda: rng.uniform(0.05, 1.0) * length_s):
+        for kill in _kills(command, out, log, waiting, drawn):
             outcome.kills.append(kill)
             told(kill)
         outcome.add(expected, rows_of(out))
@@ -259,10 +273,13 @@ def crash(
     return outcome
 
 
-def _kills(command: Command, out: Path, log: Path, waiting: list[Victim], draw: Callable[[], float]) -> Any:
+def _kills(
+    command: Command, out: Path, log: Path, waiting: list[Victim], drawn: Callable[[Victim, int], Kill]
+) -> Iterator[Kill]:
     """Run a command until it is done, and yield what was killed on the way."""
     while waiting:
-        run, kill = command.start(out, log), Kill(waiting[0], round(draw(), 2))
+        kill = drawn(waiting[0], _finished(out))
+        run = command.start(out, log)
         _strike(run, kill, out)
         if kill.hit:
             waiting.pop(0)
@@ -280,17 +297,24 @@ def _kills(command: Command, out: Path, log: Path, waiting: list[Victim], draw: 
 def _strike(run: Started, kill: Kill, out: Path) -> None:
     """Wait, and kill; what is not there yet is waited for."""
     start = time.monotonic()
-    while run.running and time.monotonic() - start < kill.after_s:
+    while run.running and _finished(out) < kill.parts:
+        time.sleep(_LOOK_S)
+    reached = time.monotonic()
+    while run.running and time.monotonic() - reached < kill.wait_s:
         time.sleep(_LOOK_S)
     while run.running and not kill.hit:
         found = [each for each in run.members() if VICTIMS[kill.victim] in each.line]
         if kill.victim == "main":
             found = [each for each in found if each.pid == run.process.pid]
         if found and run.running:
-            kill.finished_parts = len(list((out / ".state").glob("*/finished/*.json")))
+            kill.finished_parts = _finished(out)
             kill.hit = found[len(found) // 2].kill()
             kill.after_s = round(time.monotonic() - start, 2)
         time.sleep(_LOOK_S)
+
+
+def _finished(out: Path) -> int:
+    return len(list((out / ".state").glob("*/finished/*.json")))
 
 
 def rows_of(out: Path) -> dict[str, pd.DataFrame]:
@@ -323,6 +347,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--patients", type=int, default=24)
+    parser.add_argument("--model", type=Path, help="trained on 80 synthetic patients unless given")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", choices=["local", "ray", "both"], default="both")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -330,7 +355,7 @@ def main() -> int:
     measured: dict[str, Any] = {"machine": machine(), "patients": args.patients, "seed": args.seed, "engines": {}}
     engines = ["local", "ray"] if args.engine == "both" else [args.engine]
     with tempfile.TemporaryDirectory() as temporary:
-        command, measured["damaged_films"] = _prepared(Path(temporary), args.patients)
+        command, measured["damaged_films"] = _prepared(Path(temporary), args.patients, args.model)
         for number, engine in enumerate(engines):
             # Ray starts slowly; most kills need no Ray.
             kills = args.kills if len(engines) == 1 else (args.kills - args.kills // 5, args.kills // 5)[number]
@@ -356,14 +381,16 @@ def _say(kill: Kill) -> None:
     print(f"{kill.victim} after {kill.after_s:.1f} s, {kill.finished_parts} parts finished", flush=True)
 
 
-def _prepared(work: Path, patients: int) -> tuple[Command, int]:
+def _prepared(work: Path, patients: int, model: Path | None) -> tuple[Command, int]:
     from medfusion.cohort.synthetic import write_synthetic_cohort  # noqa: PLC0415
     from medfusion.pipeline import train  # noqa: PLC0415
 
-    write_synthetic_cohort(work / "before", subjects=80, seed=0)
-    train(work / "before", work / "model", cache=work / "cache")
+    if model is None:
+        model = work / "model"
+        write_synthetic_cohort(work / "before", subjects=80, seed=0)
+        train(work / "before", model, cache=work / "cache")
     write_synthetic_cohort(work / "new", subjects=patients, seed=1)
-    return Command(work / "model", work / "new"), damage(work / "new", 9)
+    return Command(model, work / "new"), damage(work / "new", 9)
 
 
 def _page(measured: Mapping[str, Any]) -> str:
@@ -387,7 +414,7 @@ def _page(measured: Mapping[str, Any]) -> str:
 `benchmarks/crashes.py`. {machine_line(measured["machine"])}
 
 A cohort of {measured["patients"]} synthetic patients, {measured["damaged_films"]} of whose films are damaged, in parts
-of 4 samples, nothing cached; times drawn with seed {measured["seed"]}. SIGKILL to one process; after the main one the
+of 3 samples, nothing cached; times drawn with seed {measured["seed"]}. SIGKILL to one process; after the main one the
 same command is given again, after others the run finishes by itself.
 
 {markdown_table(["who", "kills", "seconds after the start", "parts finished", "last process ended after, s"], rows)}
