@@ -158,6 +158,7 @@ class RayEngine:
         each = max(1, cores // workers)
         at_once = min(_MOST_AT_ONCE, max(1, len(parts) // (_TURNS * workers)))
         self._left = len(parts)
+        # Ray Data starts actors that are lost again, and gives what they had to others, without end.
         mapped = ray.data.from_items(
             [{"part": part} for part in parts], override_num_blocks=-(-len(parts) // at_once)
         ).map_batches(
@@ -167,8 +168,6 @@ class RayEngine:
             compute=ray.data.ActorPoolStrategy(size=workers),
             # Ray counts processors whole from one on; more actors than there are share them.
             num_cpus=each if workers <= cores else cores / workers,
-            max_restarts=-1,
-            max_task_retries=-1,
         )
         for row in mapped.iter_rows():
             yield row["result"]
