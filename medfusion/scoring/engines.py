@@ -153,9 +153,11 @@ class RayEngine:
     def _mapped(self, ray: Any, parts: Sequence[int], make: Callable[[], Scorer]) -> Iterator[Any]:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
-        cores = int(ray.cluster_resources().get("CPU", 1))
+        nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        cores = max(1, sum(nodes))
         workers = min(self._workers or max(1, cores // 2), len(parts))
-        each = max(1, cores // workers)
+        # An actor that wants more than the smallest node has would leave it idle, or wait for ever.
+        each = max(1, min(cores // workers, *(node for node in nodes if node)))
         at_once = min(_MOST_AT_ONCE, max(1, len(parts) // (_TURNS * workers)))
         self._left = len(parts)
         # Ray Data starts actors that are lost again, and gives what they had to others, without end.
@@ -219,5 +221,13 @@ def _stopped(error: Exception) -> RunStopped:
     )
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def _first_line(error: BaseException) -> str:
+    """Return in one line why Ray does not answer; that a token is wrong it says in the middle of many."""
+    lines: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        lines += str(cause).strip().splitlines()
+        cause = cause.__cause__ or cause.__context__
+    if any("AuthToken" in line for line in lines):
+        return "it wants a token; set RAY_AUTH_MODE=token, and have the cluster's token in ~/.ray/auth_token"
+    return next(iter(lines), type(error).__name__)
