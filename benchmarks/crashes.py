@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -41,7 +42,9 @@ VICTIMS: Mapping[Victim, str] = {
 """What stands in the command line of a process of each kind."""
 _MARK = "MEDFUSION_CRASH_TEST"
 _LOOK_S, _PART_S = 0.02, 0.7
-_ENDS_WITHIN_S = 30.0
+_ENDS_WITHIN_S, _WATCHERS_END_WITHIN_S = 30.0, 120.0
+_WATCHERS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+"""Processes of Ray that do no work, and try for a minute to tell a head that is gone that they end."""
 
 
 class NotEqual(Exception):
@@ -117,6 +120,7 @@ class Started:
     mark: bytes
     log: Path
     seen: dict[tuple[int, str], Process] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def running(self) -> bool:
@@ -150,13 +154,20 @@ class Started:
         self.alone()
 
     def alone(self) -> float:
-        """Wait until no process of the run is left; return the seconds that it took."""
+        """Wait until no process of the run is left that could do anything; return the seconds that it took."""
+        return self._without(lambda each: not each.line.startswith(_WATCHERS), _ENDS_WITHIN_S)
+
+    def gone(self) -> float:
+        """Wait until no process of the run is left at all; return the seconds that it took."""
+        return self._without(lambda each: True, _WATCHERS_END_WITHIN_S)
+
+    def _without(self, which: Callable[[Process], bool], limit_s: float) -> float:
         start = time.monotonic()
-        while left := self.members():
-            if time.monotonic() - start > _ENDS_WITHIN_S:
+        while left := [each for each in self.members() if which(each)]:
+            if time.monotonic() - start > limit_s:
                 for each in left:
                     each.kill()
-                raise NotEqual(f"still running after {_ENDS_WITHIN_S:g} s: {sorted(each.line for each in left)}")
+                raise NotEqual(f"still running after {limit_s:g} s: {sorted(each.line.strip() for each in left)}")
             time.sleep(_LOOK_S)
         return time.monotonic() - start
 
@@ -231,7 +242,7 @@ class Outcome:
 
 
 def crash(
-    command: Command, work: Path, victims: Sequence[Victim], seed: int, told: Callable[[Kill], None] = lambda kill: None
+    command: Command, work: Path, victims: Sequence[Victim], seed: int, told: Callable[[str], None] = lambda line: None
 ) -> Outcome:
     """Kill runs, let them go on, and compare what they wrote.
 
@@ -244,7 +255,7 @@ def crash(
         Who is killed, one after the other; main processes in a row in the same folder, until it is done.
     seed : int
     told : callable
-        Called with each kill.
+        Called with a line about each kill.
 
     Raises
     ------
@@ -257,6 +268,7 @@ def crash(
     length_s, expected = time.monotonic() - start, rows_of(work / "reference")
     outcome = Outcome(round(length_s, 1), {name: len(table) for name, table in expected.items()})
     parts, waiting = _finished(work / "reference"), list(victims)
+    runs: list[Started] = []
 
     def drawn(victim: Victim, finished: int) -> Kill:
         after = rng.randint(finished, parts)
@@ -265,38 +277,45 @@ def crash(
 
     while waiting:
         out = work / f"out-{outcome.folders}"
-        for kill in _kills(command, out, log, waiting, drawn):
+        for kill in _kills(command, out, log, waiting, drawn, runs):
             outcome.kills.append(kill)
-            told(kill)
+            told(f"{kill.victim} after {kill.after_s:.1f} s, {kill.finished_parts} parts finished")
         outcome.add(expected, rows_of(out))
+        told(f"{outcome.lost} lost, {outcome.doubled} doubled, {outcome.changed} changed so far")
         shutil.rmtree(out)
+    for run in runs:
+        run.gone()
     return outcome
 
 
 def _kills(
-    command: Command, out: Path, log: Path, waiting: list[Victim], drawn: Callable[[Victim, int], Kill]
+    command: Command,
+    out: Path,
+    log: Path,
+    waiting: list[Victim],
+    drawn: Callable[[Victim, int], Kill],
+    runs: list[Started],
 ) -> Iterator[Kill]:
     """Run a command until it is done, and yield what was killed on the way."""
+    run = command.start(out, log)
+    runs.append(run)
     while waiting:
         kill = drawn(waiting[0], _finished(out))
-        run = command.start(out, log)
         _strike(run, kill, out)
-        if kill.hit:
-            waiting.pop(0)
-        if not kill.hit or kill.victim != "main":
-            run.end()
-            if kill.hit:
-                yield kill
-            return
-        run.process.wait()
-        kill.left_s = round(run.alone(), 2)
+        if not kill.hit:
+            break
+        waiting.pop(0)
+        if kill.victim == "main":
+            run.process.wait()
+            kill.left_s = round(run.alone(), 2)
+            run = command.start(out, log)
+            runs.append(run)
         yield kill
-    command.start(out, log).end()
+    run.end()
 
 
 def _strike(run: Started, kill: Kill, out: Path) -> None:
     """Wait, and kill; what is not there yet is waited for."""
-    start = time.monotonic()
     while run.running and _finished(out) < kill.parts:
         time.sleep(_LOOK_S)
     reached = time.monotonic()
@@ -309,7 +328,7 @@ def _strike(run: Started, kill: Kill, out: Path) -> None:
         if found and run.running:
             kill.finished_parts = _finished(out)
             kill.hit = found[len(found) // 2].kill()
-            kill.after_s = round(time.monotonic() - start, 2)
+            kill.after_s = round(time.monotonic() - run.began, 2)
         time.sleep(_LOOK_S)
 
 
@@ -363,9 +382,9 @@ def main() -> int:
             work.mkdir()
             own = (*command.options, *(("--engine", "ray", "--workers", "2") if engine == "ray" else ()))
             chosen = Command(command.model, command.cohort, own)
-            outcome = crash(chosen, work, victims(engine, kills), args.seed + number, _say)
+            outcome = crash(chosen, work, victims(engine, kills), args.seed + number, partial(print, flush=True))
             measured["engines"][engine] = asdict(outcome)
-    write_results(args.out, "crashes", measured, _page(measured))
+            write_results(args.out, "crashes", measured, _page(measured))
     return int(any(each["lost"] or each["doubled"] or each["changed"] for each in measured["engines"].values()))
 
 
@@ -375,10 +394,6 @@ def victims(engine: str, kills: int) -> list[Victim]:
     if engine == "ray":
         pattern = ("actor", "main", "actor", "worker", "actor")
     return [pattern[number % len(pattern)] for number in range(kills)]
-
-
-def _say(kill: Kill) -> None:
-    print(f"{kill.victim} after {kill.after_s:.1f} s, {kill.finished_parts} parts finished", flush=True)
 
 
 def _prepared(work: Path, patients: int, model: Path | None) -> tuple[Command, int]:

@@ -192,8 +192,8 @@ per million rows are those of dividing; parts are on the disk while a run lasts.
 ## {STUDIES / 1e6:.0f} million studies on {NODES} nodes of {CORES} cores
 Computed from the table above: scoring is CPU time over all cores at {AIM} of the local speed; dividing is one core of
 the node on which the command was started, which goes through the tables
-{math.ceil(STUDIES / PART_SIZE / MOST_OPEN)} times for parts of {PART_SIZE:,} samples (`--part-size {PART_SIZE}`), and is
-counted in full for each: an upper bound.
+{math.ceil(STUDIES / PART_SIZE / MOST_OPEN)} times for parts of {PART_SIZE:,} samples (`--part-size {PART_SIZE}`), and
+is counted in full for each: an upper bound.
 
 {markdown_table(["data", "dividing h", "scoring h", "whole h", "core hours", "parts GB", "written GB"], costs)}"""
 
