@@ -190,10 +190,10 @@ per million rows are those of dividing; parts are on the disk while a run lasts.
 
 {markdown_table(_PER_SAMPLE, kinds)}
 ## {STUDIES / 1e6:.0f} million studies on {NODES} nodes of {CORES} cores
-Computed from the table above: scoring is CPU time over all cores at {AIM} of the local speed; dividing is one core of
-the node on which the command was started, which goes through the tables
-{math.ceil(STUDIES / PART_SIZE / MOST_OPEN)} times for parts of {PART_SIZE:,} samples (`--part-size {PART_SIZE}`), and
-is counted in full for each: an upper bound.
+Computed from the table above: scoring is CPU time over all cores at {AIM} of the local speed. Dividing is one core of
+the node on which the command was started; for parts of {PART_SIZE:,} samples (`--part-size {PART_SIZE}`) it goes through
+the tables {math.ceil(STUDIES / PART_SIZE / MOST_OPEN)} times, each counted in full: an upper bound. Patients are repeated
+here, so what is written is less than real patients need.
 
 {markdown_table(["data", "dividing h", "scoring h", "whole h", "core hours", "parts GB", "written GB"], costs)}"""
 
