@@ -173,6 +173,7 @@ def _page(measured: Mapping[str, Any]) -> str:
         cost = model_of(kind)
         hours = [f"{cost[key]:.1f}" for key in ("divide_h", "score_h", "whole_h")]
         costs.append([name, *hours, *(f"{cost[key]:,.0f}" for key in ("core_h", "staging_gb", "written_gb"))])
+    passes = math.ceil(STUDIES / PART_SIZE / MOST_OPEN)
     ratios = ", ".join(f"{turn['local']['scoring_s'] / turn['ray']['scoring_s']:.2f}" for turn in turns)
     return f"""# Scoring on Ray
 
@@ -191,9 +192,9 @@ per million rows are those of dividing; parts are on the disk while a run lasts.
 {markdown_table(_PER_SAMPLE, kinds)}
 ## {STUDIES / 1e6:.0f} million studies on {NODES} nodes of {CORES} cores
 Computed from the table above: scoring is CPU time over all cores at {AIM} of the local speed. Dividing is one core of
-the node on which the command was started; for parts of {PART_SIZE:,} samples (`--part-size {PART_SIZE}`) it goes through
-the tables {math.ceil(STUDIES / PART_SIZE / MOST_OPEN)} times, each counted in full: an upper bound. Patients are repeated
-here, so what is written is less than real patients need.
+the node on which the command was started; for parts of {PART_SIZE:,} samples (`--part-size {PART_SIZE}`) it goes
+through the tables {passes} times, each counted in full: an upper bound. Patients are repeated here, so what is written
+is less than real patients need.
 
 {markdown_table(["data", "dividing h", "scoring h", "whole h", "core hours", "parts GB", "written GB"], costs)}"""
 

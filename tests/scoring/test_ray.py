@@ -1,12 +1,15 @@
 """The Ray engine: the rows of the local one, also where an actor is killed; errors as ours."""
 
+import os
 import pickle
 
 import pytest
 
 from medfusion.core.errors import DataError, MissingExtra, PayloadRejected, Problem, RunStopped, UsageError
+from medfusion.modalities.imaging.pool import processors
 from medfusion.pipeline import score
 from medfusion.scoring import Counts, PartResult, RayEngine, Stage
+from medfusion.scoring.engines import PROCESSORS
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'medfusion[ray]'")
 crashes = pytest.importorskip("crashes", reason="benchmarks/ is not here")
@@ -86,3 +89,9 @@ def test_a_cluster_that_is_not_there_is_wrong_usage(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(UsageError, match=r"--address 127\.0\.0\.1:9: no Ray cluster answers"):
         list(RayEngine("127.0.0.1:9").run([1], scorer_that(str)))
+
+
+@pytest.mark.parametrize(("told", "expected"), [("1", 1), ("1000000", None), ("", None), ("many", None), ("0", None)])
+def test_an_actor_decodes_in_no_more_processes_than_it_has_processors(monkeypatch, told, expected):
+    monkeypatch.setenv(PROCESSORS, told)
+    assert processors() == (expected or len(os.sched_getaffinity(0)))
