@@ -13,8 +13,8 @@ from medfusion.scoring.engines import PROCESSORS
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'medfusion[ray]'")
 crashes = pytest.importorskip("crashes", reason="benchmarks/ is not here")
-# Ray Data warns of a setting of its own.
-pytestmark = pytest.mark.filterwarnings("ignore:.use_push_based_shuffle. is deprecated:DeprecationWarning")
+# Ray Data warns of settings of its own.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
 PROBLEM = Problem("bad-time", "ehr.csv", "row 3", "time", "01/02/2020", "ISO 8601", "write 2020-02-01")
 
 
