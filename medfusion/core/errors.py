@@ -97,6 +97,10 @@ class DataError(MedfusionError):
         super().__init__("\n".join(problem.line() for problem in problems))
         self.problems = tuple(problems)
 
+    def __reduce__(self) -> tuple[type[DataError], tuple[Sequence[Problem]]]:
+        # An exception that is sent to another process is built again from what its constructor was given.
+        return type(self), (self.problems,)
+
 
 class PayloadRejected(MedfusionError):
     """One file or record cannot be used; the rest of the cohort can.
@@ -110,6 +114,9 @@ class PayloadRejected(MedfusionError):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.line())
         self.problem = problem
+
+    def __reduce__(self) -> tuple[type[PayloadRejected], tuple[Problem]]:
+        return type(self), (self.problem,)
 
 
 class RunStopped(MedfusionError):
@@ -137,6 +144,10 @@ class MissingExtra(MedfusionError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; run: pip install 'medfusion[{extra}]'")
+        self._given = (package, extra)
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        return type(self), self._given
 
 
 class MedfusionWarning(UserWarning):

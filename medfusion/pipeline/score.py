@@ -227,10 +227,10 @@ class _Run:
 
     def over(self, cohort_folder: Path, source: str) -> Scoring:
         """Score a cohort."""
-        start, folder = time.monotonic(), CohortFolder.open(cohort_folder)
+        start, folder = time.monotonic(), CohortFolder.open(cohort_folder.absolute())
         require_same_inputs(self.model.card.get("inputs", {}), folder, self.model.modalities.values())
         task = _task(folder, self.model, self.task)
-        with Journal(self.out, source, self.options.tables) as journal:
+        with Journal(self.out.absolute(), source, self.options.tables) as journal:
             division = _divided(folder, self.model, task, journal, journal.staging, self.part_size)
             journal.plan(division.parts)
             journal.remember("backend", {"model_id": self.model.model_id, **self.backend})
@@ -250,7 +250,7 @@ class _Run:
 
     def planned(self, cohort_folder: Path, source: str) -> dict[str, int]:
         """Say what would be done."""
-        folder = CohortFolder.open(cohort_folder)
+        folder = CohortFolder.open(cohort_folder.absolute())
         require_same_inputs(self.model.card.get("inputs", {}), folder, self.model.modalities.values())
         task = _task(folder, self.model, self.task)
         with tempfile.TemporaryDirectory() as place:
@@ -280,8 +280,9 @@ class _Run:
         return scoring
 
     def _job(self, division: Division, source: str, task: str) -> Job:
-        chosen = self.backend.get("chosen", "")
-        return Job(self.model_folder, self.out, source, division, task, self.options, self.cache, chosen)
+        # A worker elsewhere has another working folder.
+        model, out, cache = self.model_folder.absolute(), self.out.absolute(), self.cache and self.cache.absolute()
+        return Job(model, out, source, division, task, self.options, cache, self.backend.get("chosen", ""))
 
     def _maker(self, division: Division, source: str, task: str) -> Callable[[], Scorer]:
         job = self._job(division, source, task)

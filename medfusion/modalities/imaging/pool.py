@@ -63,8 +63,10 @@ def decoders() -> Decoders:
 
 
 def processors() -> int:
-    """Return how many processors this program may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many processors this program may use: all that the system lets it, or fewer where it is told so."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    told = os.environ.get("MEDFUSION_PROCESSORS", "")
+    return min(there, int(told)) if told.isdecimal() and int(told) else there
 
 
 class Decoders:
