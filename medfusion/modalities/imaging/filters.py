@@ -65,7 +65,7 @@ def filter_mean(planes: FloatArray, scale: float) -> FloatArray:
 
     Examples
     --------
-    >>> filter_mean(np.ones((3, 64, 64), dtype=np.float32), 2.0)[0]
+    >>> filter_mean(np.ones((3, 160, 160), dtype=np.float32), 2.0)[0]
     np.float32(2.0)
     """
     means = [(filter_maps(plane) * np.float32(scale)).mean(axis=(1, 2), dtype=np.float64) for plane in planes]
