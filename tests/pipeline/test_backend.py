@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Synthetic
 from safetensors.numpy import load_file, save_file
 
 from medfusion.core.errors import ModelFolderError, UsageError
@@ -26,7 +25,7 @@ def opened(folder: Path) -> RiskModel:
 
 
 @pytest.fixture(scope="module")
-def small(synthetic: Synthetic, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(synthetic, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a model of films alone, small ones; nobody may change it."""
     folder = tmp_path_factory.mktemp("small") / "model"
     train(synthetic.folder, folder, settings={"imaging": {"size": str(SIZE)}}, only=["imaging"], cache=cache)
@@ -63,9 +62,7 @@ def test_the_fastest_of_those_that_keep_the_risks_is_taken(chosen: BackendChoice
     assert chosen.text().startswith(f"imaging runs on {chosen.chosen}: ")
 
 
-def test_a_model_says_the_same_on_the_backend_that_was_chosen(
-    chosen: BackendChoice, small: Path, synthetic: Synthetic
-) -> None:
+def test_a_model_says_the_same_on_the_backend_that_was_chosen(chosen: BackendChoice, small: Path, synthetic) -> None:
     by = open_for_use(small, synthetic.folder, None)
     samples = by.cohort.samples[:6]
     expected = by.predict(samples, lambda *_: lambda _done: None)[0].risk
