@@ -7,8 +7,7 @@ from pathlib import Path
 from medfusion import __version__
 from medfusion.core.errors import UsageError
 from medfusion.core.protocols import Backends
-from medfusion.pipeline.data import build_modalities
-from medfusion.pipeline.model_folder import load_model
+from medfusion.pipeline.model_folder import load_for
 
 
 def export(model_folder: Path, out: Path, form: str) -> list[Path]:
@@ -31,7 +30,7 @@ def export(model_folder: Path, out: Path, form: str) -> list[Path]:
     MissingExtra
         If the format's library is not installed.
     """
-    model = load_model(model_folder, lambda settings: build_modalities(settings, None))
+    model = load_for(model_folder, None)
     about = {"model_id": model.model_id, "task": model.task, "medfusion": __version__}
     for modality in model.modalities.values():
         if isinstance(modality, Backends) and modality.backends(modality.reference):

@@ -18,6 +18,7 @@ from medfusion.evidence import EvidenceModel, Member
 from medfusion.fusion import restore_fusion
 from medfusion.fusion.conformal import RiskSets
 from medfusion.fusion.recalibration import Recalibration
+from medfusion.pipeline.data import build_modalities
 from medfusion.pipeline.model import RiskModel, Roster
 
 FORMAT = 2
@@ -77,6 +78,11 @@ def load_model(folder: Path, build: Any) -> RiskModel:
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ModelFolderError(f"{folder.name}: not a model of this version ({error!r})") from error
     return model
+
+
+def load_for(folder: Path, cache: Path | None) -> RiskModel:
+    """Read a model folder, with the modalities that are installed; see `load_model`."""
+    return load_model(folder, lambda settings: build_modalities(settings, cache))
 
 
 def _restored(state: Any, card: Mapping[str, Any], build: Any, folder: Path) -> RiskModel:

@@ -25,9 +25,9 @@ from medfusion.core.errors import DataError, MedfusionError, Problem, RunStopped
 from medfusion.core.types import Sample
 from medfusion.outputs import tables
 from medfusion.pipeline.backend import use_backend
-from medfusion.pipeline.data import build_modalities, read_payloads, silent
+from medfusion.pipeline.data import read_payloads, silent
 from medfusion.pipeline.model import Payloads, RiskModel
-from medfusion.pipeline.model_folder import load_model
+from medfusion.pipeline.model_folder import load_for
 from medfusion.scoring import TABLES, Counts, Division, FileContents, Journal, Kept, PartResult, Stage, input_hashes
 
 _READERS = 2
@@ -88,7 +88,7 @@ class Job:
     def scorer(self, model: RiskModel | None = None) -> PartScorer:
         """Return what scores parts; the model is loaded unless it is at hand."""
         if model is None:
-            model = loaded(self.model, self.cache)
+            model = load_for(self.model, self.cache)
             if self.backend:
                 use_backend(model, self.backend)
         return PartScorer(self, model)
@@ -221,7 +221,7 @@ class PartScorer:
             try:
                 self._journal.commit(part.number, new, part.files)
             except OSError as error:
-                raise _stopped(error, self._job.out) from None
+                raise stopped(error, self._job.out) from None
         codes = Counter(new["quarantine"]["code"].to_pylist())
         return PartResult(part.number, counts, part.seconds, dict(codes))
 
@@ -301,11 +301,6 @@ class PartScorer:
         )
 
 
-def loaded(folder: Path, cache: Path | None) -> RiskModel:
-    """Load a model with the modalities that it needs."""
-    return load_model(folder, lambda settings: build_modalities(settings, cache))
-
-
 def _timed(name: str, work: Callable[[Any], Any], item: Any) -> Any:
     start = time.perf_counter()
     done = work(item)
@@ -345,7 +340,8 @@ def _failure(sample: Sample, error: Exception) -> Problem:
     return Problem("scoring-failed", "", where, moment, got, "a risk", remedy, subject_id=sample.subject_id)
 
 
-def _stopped(error: OSError, out: Path) -> RunStopped:
+def stopped(error: OSError, out: Path) -> RunStopped:
+    """Say what the system has refused, and what to do."""
     said = error.strerror or type(error).__name__
     return RunStopped(
         f"{out} cannot be written: {said}; make room or give the program the right to write, and run the same command "

@@ -15,7 +15,7 @@ from medfusion.core.errors import ModelFolderError, Problem
 from medfusion.fusion.recalibration import Recalibration
 from medfusion.pipeline.data import Track, build_modalities, read_payloads, silent
 from medfusion.pipeline.model import RiskModel
-from medfusion.pipeline.model_folder import load_model
+from medfusion.pipeline.model_folder import load_for
 from medfusion.pipeline.record import data_hashes, environment
 from medfusion.pipeline.train import COVERAGE, train
 
@@ -107,7 +107,7 @@ def reproduce(
     with TemporaryDirectory() as temporary:
         # Training and comparison see every image; one decoding serves both.
         kept = cache or Path(temporary, "cache")
-        model = load_model(model_folder, lambda settings: build_modalities(settings, kept))
+        model = load_for(model_folder, kept)
         parameters = _parameters(model.card, model_folder)
         modalities = build_modalities(parameters["settings"], kept, parameters["only"])
         cohort = open_cohort(cohort_folder, list(modalities.values()), parameters["task"]).labelled()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 import time
@@ -24,7 +25,8 @@ from medfusion.outputs import tables
 from medfusion.pipeline.backend import choose_backend, use_backend
 from medfusion.pipeline.inputs import as_trained, require_same_inputs, table_file
 from medfusion.pipeline.model import RiskModel
-from medfusion.pipeline.parts import Job, Options, loaded, problem_table
+from medfusion.pipeline.model_folder import load_for
+from medfusion.pipeline.parts import Job, Options, problem_table, stopped
 from medfusion.scoring import (
     Counts,
     Division,
@@ -40,6 +42,8 @@ from medfusion.scoring import (
 
 REFERENCE = "torch-fp32"
 """What runs the networks in training."""
+COHORT = "part"
+"""What the files of a cohort are named by that is not one of several."""
 PART_SIZE = 500
 """Samples per part: few enough for little memory, many enough for vectorised work."""
 
@@ -121,7 +125,7 @@ def score(
         If the run cannot go on, such as on a full disk.
     """
     run = _Run.of(model_folder, out, task, cache, options, backend, engine, part_size, monitors)
-    return run.over(cohort_folder, "part")
+    return run.over(cohort_folder, COHORT)
 
 
 def plan(
@@ -143,7 +147,7 @@ def plan(
         Numbers of ``label_rows``, ``samples``, ``to_score``, ``unchanged`` and ``parts``.
     """
     run = _Run.of(model_folder, out, task, cache, options, backend, None, part_size, ())
-    return run.planned(cohort_folder, "part")
+    return run.planned(cohort_folder, COHORT)
 
 
 def watch(
@@ -221,12 +225,24 @@ class _Run:
         monitors: Sequence[Monitor],
     ) -> _Run:
         """Load the model, choose what runs its networks, and put defaults in."""
-        model, options, engine = loaded(model_folder, cache), options or Options(), engine or LocalEngine()
+        model, options, engine = load_for(model_folder, cache), options or Options(), engine or LocalEngine()
         choice = _choice(model, backend, Journal(out))
         return cls(model, model_folder, out, task, cache, options, choice, engine, part_size, monitors)
 
     def over(self, cohort_folder: Path, source: str) -> Scoring:
-        """Score a cohort."""
+        """Score a cohort.
+
+        Raises
+        ------
+        RunStopped
+            If the system does not let it go on, such as on a full disk.
+        """
+        try:
+            return self._over(cohort_folder, source)
+        except OSError as error:
+            raise stopped(error, self.out) from None
+
+    def _over(self, cohort_folder: Path, source: str) -> Scoring:
         start, folder = time.monotonic(), CohortFolder.open(cohort_folder.absolute())
         require_same_inputs(self.model.card.get("inputs", {}), folder, self.model.modalities.values())
         task = _task(folder, self.model, self.task)
@@ -244,7 +260,7 @@ class _Run:
             _check(total, division, journal)
             scoring = Scoring(total, dict(sorted(codes.items())), time.monotonic() - start, self.backend)
             summary = _summary(scoring, self.model, folder, task, self.options, division)
-            journal.note("run" if source == "part" else f"run-{source}", summary)
+            journal.note("run" if source == COHORT else f"run-{source}", summary)
             told.ends(summary)
         return scoring
 
@@ -257,8 +273,10 @@ class _Run:
             journal = Journal(self.out, source, self.options.tables)
             division = _divided(folder, self.model, task, journal, Path(place) / "parts", self.part_size)
             scorer = self._job(division, source, task).scorer(self.model)
-            parts = [scorer.look(number) for number in range(division.parts)]
-            samples, todo = (sum(map(len, each)) for each in zip(*((p.samples, p.todo) for p in parts), strict=True))
+            samples = todo = 0
+            for number in range(division.parts):
+                part = scorer.look(number)
+                samples, todo = samples + len(part.samples), todo + len(part.todo)
         return {
             "label_rows": division.label_rows,
             "samples": samples,
@@ -312,8 +330,11 @@ def _deliveries(incoming: Path, out: Path) -> list[Path]:
 
 
 def _named(delivery: Path) -> str:
-    """Return what the files of a delivery are named by."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", delivery.name)
+    """Return what the files of a delivery are named by; two deliveries never share it."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "-", delivery.name)
+    if plain == delivery.name and plain != COHORT:
+        return plain
+    return f"{plain}-{hashlib.sha256(delivery.name.encode()).hexdigest()[:8]}"
 
 
 def _task(folder: CohortFolder, model: RiskModel, task: str | None) -> str:

@@ -13,9 +13,9 @@ from medfusion.core.errors import DataError, Problem, UsageError
 from medfusion.core.folder import CohortFolder
 from medfusion.core.types import Sample
 from medfusion.outputs.ledger import RiskReport
-from medfusion.pipeline.data import Track, build_modalities, read_payloads, silent
+from medfusion.pipeline.data import Track, read_payloads, silent
 from medfusion.pipeline.model import Payloads, Predictions, RiskModel
-from medfusion.pipeline.model_folder import load_model
+from medfusion.pipeline.model_folder import load_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def open_for_use(model_folder: Path, cohort_folder: Path, cache: Path | None = N
 
     Unless named, the task is the model's where the cohort has it, else the cohort's only one.
     """
-    model = load_model(model_folder, lambda settings: build_modalities(settings, cache))
+    model = load_for(model_folder, cache)
     tasks = CohortFolder.open(cohort_folder).config.get("tasks")
     if task is None and isinstance(tasks, dict) and model.task in tasks:
         task = model.task

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -219,14 +220,16 @@ class Journal:
 
     def whole(self, name: str) -> Path:
         """Return where rows of a table stand that belong to no part."""
-        path = self.out / f"{name}.parquet" / f"{self.source}.parquet"
+        path = self.out / f"{name}.parquet" / f"{self.source}-cohort.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def rows(self, name: str) -> int:
         """Count the rows of a table that are on the disk."""
         folder = self.out / f"{name}.parquet"
-        return sum(pq.read_metadata(file).num_rows for file in sorted(folder.glob(f"{self.source}-*.parquet")))
+        # Another source may be called as this one and more.
+        mine = re.compile(re.escape(self.source) + r"-\d{5,}\.parquet")
+        return sum(pq.read_metadata(file).num_rows for file in folder.glob("*.parquet") if mine.fullmatch(file.name))
 
     def _table(self, name: str, part: int) -> Path:
         return self.out / f"{name}.parquet" / f"{self.source}-{part:05d}.parquet"
