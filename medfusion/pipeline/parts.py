@@ -74,6 +74,8 @@ class Job:
     cache : Path or None
     backend : str
         What runs the networks; empty where there are none.
+    run : str
+        The run that holds the folder; empty for a look that writes nothing.
     """
 
     model: Path
@@ -84,6 +86,7 @@ class Job:
     options: Options
     cache: Path | None
     backend: str
+    run: str
 
     def scorer(self, model: RiskModel | None = None) -> PartScorer:
         """Return what scores parts; the model is loaded unless it is at hand."""
@@ -145,7 +148,7 @@ class PartScorer:
 
     def __init__(self, job: Job, model: RiskModel) -> None:
         self._job, self._model = job, model
-        self._journal = Journal(job.out, job.source, job.options.tables)
+        self._journal = Journal(job.out, job.source, job.options.tables, job.run)
         self._fingerprint = f"{__version__} {model.model_id} {job.backend} {job.options}"
 
     def stages(self) -> list[Stage]:

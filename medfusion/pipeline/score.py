@@ -253,7 +253,7 @@ class _Run:
             told = Monitors([JsonLog(self.out / "log.jsonl"), *self.monitors])
             told.begins(division.label_rows, division.parts)
             total, codes = _of_the_whole(division, journal)
-            for result in self.engine.run(range(division.parts), self._maker(division, source, task)):
+            for result in self.engine.run(range(division.parts), self._maker(division, journal, task)):
                 total += result.counts
                 codes.update(result.codes)
                 told.finished(result, total, self.engine.waiting())
@@ -272,7 +272,7 @@ class _Run:
         with tempfile.TemporaryDirectory() as place:
             journal = Journal(self.out, source, self.options.tables)
             division = _divided(folder, self.model, task, journal, Path(place) / "parts", self.part_size)
-            scorer = self._job(division, source, task).scorer(self.model)
+            scorer = self._job(division, journal, task).scorer(self.model)
             samples = todo = 0
             for number in range(division.parts):
                 part = scorer.look(number)
@@ -297,13 +297,14 @@ class _Run:
         Journal(self.out, _named(folder)).close()
         return scoring
 
-    def _job(self, division: Division, source: str, task: str) -> Job:
+    def _job(self, division: Division, journal: Journal, task: str) -> Job:
         # A worker elsewhere has another working folder.
         model, out, cache = self.model_folder.absolute(), self.out.absolute(), self.cache and self.cache.absolute()
-        return Job(model, out, source, division, task, self.options, cache, self.backend.get("chosen", ""))
+        chosen = self.backend.get("chosen", "")
+        return Job(model, out, journal.source, division, task, self.options, cache, chosen, journal.run)
 
-    def _maker(self, division: Division, source: str, task: str) -> Callable[[], Scorer]:
-        job = self._job(division, source, task)
+    def _maker(self, division: Division, journal: Journal, task: str) -> Callable[[], Scorer]:
+        job = self._job(division, journal, task)
         # Where the work is done here, the model is at hand; elsewhere it is loaded.
         return partial(job.scorer, self.model) if isinstance(self.engine, LocalEngine) else job.scorer
 

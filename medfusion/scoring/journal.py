@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from medfusion.core.errors import UsageError
+from medfusion.core.errors import RunStopped, UsageError
 from medfusion.core.files import atomic, write_text
 
 TABLES = ("predictions", "ledger", "quarantine")
@@ -105,10 +105,14 @@ class Journal:
         What the parts are named by; several cohorts that are scored into one folder have different ones.
     tables : sequence of str
         Those of `TABLES` that are written.
+    run : str
+        Which run a worker belongs to: one that outlives its run writes nothing any more. Who takes the folder makes a
+        new one.
     """
 
-    def __init__(self, out: Path, source: str = "part", tables: Sequence[str] = TABLES) -> None:
+    def __init__(self, out: Path, source: str = "part", tables: Sequence[str] = TABLES, run: str = "") -> None:
         self.out = out
+        self.run = run
         self.source = source
         self.tables = tuple(tables)
         self._state = out / _STATE
@@ -137,7 +141,9 @@ class Journal:
             raise UsageError(
                 f"{self.out} is being written by {self._holder()}; wait for it, or name another folder"
             ) from None
+        self.run = secrets.token_hex(8)
         said = {
+            "run": self.run,
             "pid": os.getpid(),
             "host": platform.node(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -192,7 +198,11 @@ class Journal:
         ------
         OSError
             If they cannot be written; what was there before may then be half replaced, which `kept` notices.
+        RunStopped
+            If the folder is no longer this run's.
         """
+        if _json(self._state / _HOLDER).get("run") != self.run:
+            raise RunStopped(f"{self.out} is no longer this run's: it has ended, or another has begun")
         token = secrets.token_hex(8)
         for name in self.tables:
             path = self._table(name, part)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from medfusion.core.errors import UsageError
+from medfusion.core.errors import RunStopped, UsageError
 from medfusion.scoring import TABLES, Counts, Journal
 
 FILES = {"a.dcm": (10, 20, "ab")}
@@ -73,6 +73,18 @@ def test_a_folder_that_a_killed_process_held_is_free_and_swept(tmp_path):
     with Journal(tmp_path) as journal:
         assert not journal.staging.exists()
         assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_worker_that_outlives_its_run_writes_nothing(tmp_path):
+    with Journal(tmp_path) as first:
+        worker = Journal(tmp_path, run=first.run)
+        worker.commit(0, made(1), FILES)
+    with pytest.raises(RunStopped, match="is no longer this run's"):
+        worker.commit(0, made(2), FILES)
+    with Journal(tmp_path) as second:
+        with pytest.raises(RunStopped, match="is no longer this run's"):
+            worker.commit(0, made(2), FILES)
+        assert second.kept(0).tables["ledger"]["subject_id"].to_pylist() == ["P1"]
 
 
 def test_a_folder_of_an_earlier_version_is_not_written_to(tmp_path):
