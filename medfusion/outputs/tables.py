@@ -15,8 +15,7 @@ from medfusion.core.errors import Problem
 from medfusion.core.files import atomic
 from medfusion.core.lines import Entries, chained
 from medfusion.core.schema import Column, TableSchema
-from medfusion.core.types import TOLERANCE, BoolArray, Distance, Explanation, FloatArray, Sample
-from medfusion.outputs.fold import fold
+from medfusion.core.types import TOLERANCE, BoolArray, Distance, FloatArray, Sample
 
 _WHO = (
     Column("subject_id", "string", "Patient"),
@@ -207,34 +206,8 @@ def _refuse(table: pa.Table, bad: BoolArray, what: str) -> None:
         raise ValueError(f"{len(rows)} of {table.num_rows} predictions are refused, first of subject {first}: {what}")
 
 
-def ledger_table(ledgers: Iterable[tuple[Sample, Explanation]], top: int | None = None) -> pa.Table:
-    """Build the table of everything that each risk is the sum of.
-
-    Parameters
-    ----------
-    ledgers : iterable of (Sample, Explanation)
-    top : int or None
-        Lines per modality; the others are folded into one. None for all.
-
-    Returns
-    -------
-    pyarrow.Table
-    """
-    rows = [
-        (sample.subject_id, sample.prediction_time, modality, line.feature, value_text(line.value), line.share)
-        for sample, ledger in ledgers
-        for modality, lines in ledger.by_feature.items()
-        for line in (lines if top is None else fold(lines, top))
-    ]
-    subject_ids, times, *others = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in LEDGER.columns]
-    columns = _who(subject_ids, times)
-    for column, values in zip(LEDGER.columns[2:], others, strict=True):
-        columns[column.name] = pa.array(values, _ARROW[column.type])
-    return pa.table(columns)
-
-
 def lines_table(samples: Sequence[Sample], modalities: Sequence[str], lines: Sequence[Entries]) -> pa.Table:
-    """Build the same table from lines that are columns already.
+    """Build the table of everything that each risk is the sum of.
 
     Parameters
     ----------

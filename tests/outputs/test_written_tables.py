@@ -11,21 +11,31 @@ from scipy.special import expit
 
 from medfusion.core.errors import Problem
 from medfusion.core.files import atomic
+from medfusion.core.lines import Entries
 from medfusion.core.types import Distance, Explanation, FeatureShare, Sample
-from medfusion.outputs.fold import fold
+from medfusion.outputs.fold import fold, fold_lines
 from medfusion.outputs.tables import (
     LEDGER,
     PREDICTIONS,
     QUARANTINE,
     SCHEMAS,
     check_predictions,
-    ledger_table,
+    empty_ledger,
+    lines_table,
     predictions_table,
     quarantine_table,
     write_table,
 )
 
 NOON = datetime(2020, 3, 14, 12, 0)
+
+
+def ledger_table(ledgers, top=None):
+    """Build the table from ledgers of the modality that the first has."""
+    samples, explanations = zip(*ledgers, strict=True)
+    (name,) = explanations[0].by_feature
+    lines = Entries.of([each.by_feature[name] for each in explanations])
+    return lines_table(samples, [name], [fold_lines(lines, top)])
 
 
 def predictions(**changes):
@@ -78,8 +88,6 @@ def test_predictions_read_back_match_their_schema_and_add_up(tmp_path):
 
 def test_times_with_a_zone_stay_in_it():
     aware = [Sample("C1", NOON.replace(tzinfo=UTC)), Sample("C2", NOON.replace(tzinfo=UTC))]
-    table = ledger_table([(sample, Explanation(0.0, {}, {}, 0.0)) for sample in aware])
-    assert table.num_rows == 0
     ledger = Explanation(0.0, {"a": 0.5}, {"a": [FeatureShare("x", None, 0.5)]}, 0.5)
     assert str(ledger_table([(aware[0], ledger)]).schema.field("prediction_time").type) == "timestamp[us, tz=UTC]"
 
@@ -147,7 +155,9 @@ def test_the_quarantine_tells_whose_file_it_was_and_what_to_do(tmp_path):
 
 def test_empty_tables_have_the_columns_and_types_of_full_ones():
     ledger = Explanation(0.0, {"a": 0.5}, {"a": [FeatureShare("x", None, 0.5)]}, 0.5)
-    assert ledger_table([]).schema == ledger_table([(Sample("C1", NOON), ledger)]).schema
+    assert empty_ledger(zoned=False).schema == ledger_table([(Sample("C1", NOON), ledger)]).schema
+    zoned = ledger_table([(Sample("C1", NOON.replace(tzinfo=UTC)), ledger)])
+    assert empty_ledger(zoned=True).schema == zoned.schema
     problem = Problem("bad-time", "ehr.csv", "", "time", "", "", "")
     assert quarantine_table([]).schema == quarantine_table([problem]).schema
     assert [column.name for column in QUARANTINE.columns] == quarantine_table([]).column_names

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from medfusion.core.types import Attribution, FeatureShare
@@ -15,13 +16,26 @@ from medfusion.fusion import projection, restore_fusion, training
 from medfusion.fusion.maps import LogitMap
 from medfusion.fusion.recalibration import Recalibration
 from medfusion.fusion.weights import Weights
-from medfusion.outputs.tables import LEDGER, ledger_table
+from medfusion.outputs.fold import fold
+from medfusion.outputs.tables import LEDGER, empty_ledger, value_text
 from medfusion.pipeline import ledger as ledger_module
 from medfusion.pipeline import open_for_use, train
 from medfusion.pipeline.ledger import PATTERN, UNOPENED
 
 KEY = ["subject_id", "prediction_time", "modality"]
 FUSIONS = {"late": (), "gated": ("ehr", "notes"), "early": ("ehr", "notes"), "joint": ("imaging", "notes")}
+
+
+def ledger_table(ledgers, top=None):
+    """Build the table line by line."""
+    rows = [
+        (sample.subject_id, sample.prediction_time, modality, line.feature, value_text(line.value), line.share)
+        for sample, ledger in ledgers
+        for modality, lines in ledger.by_feature.items()
+        for line in (lines if top is None else fold(lines, top))
+    ]
+    columns = dict(zip([column.name for column in LEDGER.columns], zip(*rows, strict=True), strict=True))
+    return pa.table(columns, schema=empty_ledger(zoned=False).schema)
 
 
 def silent(_stage, _total):
