@@ -121,13 +121,14 @@ def test_workers_killed_while_a_folder_is_read_cost_no_film(filters: ImagingModa
     killed: list[int] = []
 
     def kill_one(_done: int) -> None:
-        for worker in list(decoders()._running)[:1] if len(killed) < 4 else ():
+        # A film is tried on three workers: more kills could by chance all meet the same one.
+        for worker in list(decoders()._running)[:1] if len(killed) < 2 else ():
             killed.append(worker._process.pid)
             os.kill(worker._process.pid, signal.SIGKILL)
 
     problems: list[Problem] = []
     payloads = filters.read(records_of(filters.index(opened)), problems, kill_one)
-    assert (len(killed), problems) == (4, [])
+    assert (len(killed), problems) == (2, [])
     for payload, other in zip(payloads, expected, strict=True):
         assert payload is not None
         assert other is not None
