@@ -25,7 +25,7 @@ tests: .venv/.test-ready
 	$(BIN)/pytest -n auto --dist loadfile tests
 
 notebooks: .venv/.test-ready
-	$(BIN)/pytest --nbmake --nbmake-timeout=600 notebooks
+	$(BIN)/pytest -n auto --nbmake --nbmake-timeout=600 notebooks
 
 schemas: .venv/.test-ready
 	$(BIN)/python -m medfusion.pipeline.schemas data_schemas
