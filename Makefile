@@ -19,7 +19,7 @@ types: .venv/.test-ready
 	$(BIN)/mypy
 
 doctests: .venv/.test-ready
-	$(BIN)/pytest --doctest-modules medfusion
+	$(BIN)/pytest --doctest-modules medfusion dashboards
 
 tests: .venv/.test-ready
 	$(BIN)/pytest -n auto --dist loadfile tests
