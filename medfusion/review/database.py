@@ -121,7 +121,8 @@ class Database:
         # Opened anew for each transaction, and never made: a file that is taken away is noticed at once, where an open
         # one would take decisions with it.
         uri = f"{path.absolute().as_uri()}?mode=rw"
-        return create_engine("sqlite://", creator=partial(_connect, uri, self._wait_seconds), poolclass=NullPool)
+        connect = partial(_connect, uri, self._wait_seconds)
+        return create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
 
     def _postgresql(self, url: URL) -> Engine:
         try:
@@ -131,6 +132,7 @@ class Database:
                 isolation_level="READ COMMITTED",
                 # A server that was started again in between is no error.
                 pool_pre_ping=True,
+                hide_parameters=True,
                 connect_args={"connect_timeout": max(1, round(self._wait_seconds))},
             )
         except ImportError:
@@ -150,7 +152,7 @@ class Database:
         self._refuse(reason)
 
     def _refuse(self, reason: str) -> None:
-        raise ReviewUnavailable(f"the review database {self._place} cannot be used: {reason}")
+        raise ReviewUnavailable(f"the review database {self._place} cannot be used: {reason}") from None
 
 
 def _url(where: str | Path) -> URL:

@@ -1,5 +1,7 @@
 """A database that cannot be used is told in words, and a decision is recorded or refused, never lost."""
 
+import hashlib
+import json
 import os
 import sqlite3
 from contextlib import closing
@@ -27,7 +29,7 @@ def refused(store, about, said):
     while error is not None:
         chain.append(str(error))
         error = None if error.__suppress_context__ else error.__context__
-    assert not [secret for secret in SECRETS for text in chain if secret in text]
+    assert not [secret for secret in SECRETS for said in chain if secret in said]
 
 
 def raw(url):
@@ -114,7 +116,7 @@ def test_a_file_that_is_emptied_is_noticed(path, about):
 
 
 def test_a_missing_folder_is_told(tmp_path):
-    with pytest.raises(ReviewUnavailable, match="there is no folder .*nowhere; make it, or correct the path"):
+    with pytest.raises(ReviewUnavailable, match=r"there is no folder .*nowhere; make it, or correct the path"):
         ReviewStore.open(tmp_path / "nowhere" / "review.db")
 
 
@@ -186,9 +188,6 @@ def test_an_older_schema_is_brought_up_to_date_and_its_events_stay(url, about):
     with raw(url).begin() as connection:
         migrations.upgrade(connection, "1")
         row = [1, "2026-01-01T00:00:00.000000+00:00", "kim", "sign-in", None, None, None, None, "{}", "0" * 64]
-        import hashlib
-        import json
-
         digest = hashlib.sha256(json.dumps(row, separators=(",", ":")).encode()).hexdigest()
         columns = ", ".join(f":c{place}" for place in range(11))
         values = {f"c{place}": value for place, value in enumerate([*row, digest])}
@@ -206,9 +205,7 @@ def test_a_newer_schema_is_refused_and_left_as_it_is(url, about):
     ReviewStore.open(url).close()
     with raw(url).begin() as connection:
         connection.execute(text("UPDATE review_schema SET version_num = '9'"))
-    with pytest.raises(
-        ReviewUnavailable, match="schema 9, which is newer than this medfusion knows .*; update medfusion"
-    ):
+    with pytest.raises(ReviewUnavailable, match=r"has schema 9, which is newer than .*; update medfusion"):
         ReviewStore.open(url)
     with raw(url).begin() as connection:
         assert connection.execute(text("SELECT version_num FROM review_schema")).scalars().all() == ["9"]
