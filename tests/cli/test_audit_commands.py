@@ -48,7 +48,7 @@ def test_a_row_that_was_tampered_with_is_named_without_what_is_in_it(medfusion, 
     done = medfusion("audit", "verify", tampered)
     assert done.code == 1
     assert done.err == "event 2: its content is not what was hashed: it was changed, moved or inserted\n"
-    assert done.out == "1 events before it are as they were written\n"
+    assert done.out == "events before it, each as it was written: 1\n"
     done = medfusion("audit", "verify", tampered, "--json")
     assert (done.code, json.loads(done.out)["first_bad"]) == (1, 2)
     assert "P2" not in done.out + done.err
