@@ -67,11 +67,13 @@ class Database:
         self._wait_seconds = wait_seconds
         self._engine = self._sqlite(url, create) if self.is_sqlite else self._postgresql(url)
         with self.reading() as connection:
-            current = migrations.is_current(connection)
-        if not current:
+            steps = migrations.missing(connection)
+        if migrations.FIRST in steps and not create:
+            self._refuse("it holds no decisions and no audit trail; correct its name")
+        if steps:
             with self.writing() as connection:
                 # Somebody else may have done it since.
-                if not migrations.is_current(connection):
+                if migrations.missing(connection):
                     migrations.upgrade(connection)
 
     @contextmanager

@@ -62,7 +62,7 @@ class ReviewStore:
         where : str or Path
             A path of an SQLite file, or a URL: ``sqlite:///PATH``, ``postgresql://USER@HOST/NAME``.
         create : bool
-            Whether to make the file of SQLite where there is none.
+            Whether to make a store where there is none.
         wait_seconds : float
             How long to wait for others who write.
 

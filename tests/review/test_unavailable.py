@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import NullPool, create_engine, inspect, text
 
 from medfusion.core.errors import MissingExtra, ReviewUnavailable, UsageError
 from medfusion.review import ReviewStore, Verdict, migrations
@@ -129,6 +129,14 @@ def test_a_store_that_is_only_looked_at_is_not_made(path):
     with pytest.raises(ReviewUnavailable, match="there is no such file"):
         ReviewStore.open(path, create=False)
     assert not path.exists()
+
+
+def test_a_database_of_something_else_is_not_made_into_a_store_by_looking(url):
+    with raw(url).begin() as connection:
+        connection.execute(text("CREATE TABLE patients (name TEXT)"))
+    with pytest.raises(ReviewUnavailable, match="holds no decisions and no audit trail; correct its name"):
+        ReviewStore.open(url, create=False)
+    assert inspect(raw(url)).get_table_names() == ["patients"]
 
 
 def test_a_file_that_is_no_database_is_told_and_left_as_it_is(path):
