@@ -31,6 +31,9 @@ def _pages(who: access.Reader) -> list[st.Page]:
     every = [
         (st.Page(PAGES / "worklist.py", title=_("Worklist"), default=True), (Role.REVIEWER,)),
         (st.Page(PAGES / "patient.py", title=_("Patient")), (Role.REVIEWER,)),
+        (st.Page(PAGES / "reports.py", title=_("Cohort")), (Role.REVIEWER, Role.AUDITOR)),
+        (st.Page(PAGES / "model.py", title=_("Model")), (Role.REVIEWER, Role.AUDITOR)),
+        (st.Page(PAGES / "audit.py", title=_("Audit trail")), (Role.AUDITOR,)),
     ]
     return [page for page, roles in every if who.may(*roles)]
 

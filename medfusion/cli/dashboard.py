@@ -36,8 +36,13 @@ def dashboard(
     model: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="The model that scored it: what-if, similar patients.")
     ] = None,
-    evaluation: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder written by `medfusion evaluate`.")
+    reports: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--report",
+            metavar="DIR",
+            help="Folder written by `medfusion evaluate`, drift, compare or recalibrate. Repeatable.",
+        ),
     ] = None,
     reviews: Annotated[
         str | None,
@@ -59,7 +64,7 @@ def dashboard(
 ) -> None:
     """Start the dashboard: worklist, patients, decisions; until it is interrupted.
 
-    Example: medfusion dashboard scores --cohort tonight --model model
+    Example: medfusion dashboard scores --cohort tonight --model model --report evaluation
 
     For a ward: medfusion dashboard scores --cohort tonight --model model --host 0.0.0.0 --auth secrets.toml
     """
@@ -71,7 +76,8 @@ def dashboard(
     from medfusion.pipeline import open_scores  # noqa: PLC0415 - commands import what they need
 
     open_scores(scores)
-    for folder, file in ((cohort, "cohort.toml"), (model, "state.json")):
+    wanted = [(cohort, "cohort.toml"), (model, "state.json"), *((each, "report.json") for each in reports or ())]
+    for folder, file in wanted:
         if folder is not None and not (folder / file).is_file():
             raise UsageError(f"{folder} holds no {file}; name another folder")
     roles = {} if auth is None else _roles(auth)
@@ -79,7 +85,7 @@ def dashboard(
         "scores": str(scores.resolve()),
         "cohort": _absolute(cohort),
         "model": _absolute(model),
-        "evaluation": _absolute(evaluation),
+        "reports": [str(folder.resolve()) for folder in reports or ()],
         "reviews": reviews or f"sqlite:///{scores.resolve() / 'reviews.db'}",
         "sign_in": auth is not None,
         "blinded": blinded,
@@ -107,12 +113,16 @@ def _roles(auth: Path) -> dict[str, Any]:
     try:
         said = tomllib.loads(auth.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"--auth {auth}: {getattr(error, 'strerror', None) or 'no TOML'}; see docs/dashboard.md") from None
+        raise UsageError(
+            f"--auth {auth}: {getattr(error, 'strerror', None) or 'no TOML'}; see docs/dashboard.md"
+        ) from None
     sign_in = said.get("auth", {})
     if missing := [name for name in _AUTH if not sign_in.get(name)]:
         raise UsageError(f"--auth {auth}: [auth] has no {missing[0]}; see docs/dashboard.md")
     if len(sign_in["cookie_secret"]) < _SECRET_LENGTH:
-        raise UsageError(f"--auth {auth}: cookie_secret is too short; write at least {_SECRET_LENGTH} random characters")
+        raise UsageError(
+            f"--auth {auth}: cookie_secret is too short; write at least {_SECRET_LENGTH} random characters"
+        )
     roles = said.get("medfusion", {})
     values = {role: [each] if isinstance(each, str) else list(each) for role, each in roles.get("roles", {}).items()}
     return {"roles_claim": str(roles.get("roles_claim", "roles")), "roles": values}
