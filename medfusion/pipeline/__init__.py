@@ -12,6 +12,7 @@ from medfusion.pipeline.parts import Options
 from medfusion.pipeline.recalibrate import Recalibrated, recalibrate
 from medfusion.pipeline.reproduce import Reproduction, reproduce
 from medfusion.pipeline.score import Scoring, plan, score, watch
+from medfusion.pipeline.scored import ScoreFiles, open_scores
 from medfusion.pipeline.train import Training, train
 from medfusion.pipeline.use import Opened, explain, open_for_use
 
@@ -24,6 +25,7 @@ __all__ = [
     "Recalibrated",
     "Reproduction",
     "RiskModel",
+    "ScoreFiles",
     "Scoring",
     "Settings",
     "Track",
@@ -35,6 +37,7 @@ __all__ = [
     "explain",
     "load_model",
     "open_for_use",
+    "open_scores",
     "plan",
     "recalibrate",
     "reproduce",

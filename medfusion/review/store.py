@@ -21,6 +21,7 @@ from medfusion.review.tables import Exported, summary_table, write_tables
 _EVENTS = table("review_events", *(column(field.name) for field in fields(Event)))
 _About = tuple[str | None, str | None, str | None, str | None]
 _DECIDED = _EVENTS.c.action == Action.DECISION.value
+_END = select(_EVENTS.c.seq, _EVENTS.c.hash).order_by(_EVENTS.c.seq.desc()).limit(1)
 _PAGE = 10_000
 _WAIT_SECONDS = 10.0
 """How long to wait for others who write."""
@@ -191,6 +192,11 @@ class ReviewStore:
         """Return events of the trail by number: the first ones with a number above ``after``."""
         return self._events(_page(after, limit))
 
+    def head(self) -> Head:
+        """Return the number and the hash of the last event."""
+        with self._database.reading() as connection:
+            return Head(*(connection.execute(_END).one_or_none() or ()))
+
     def verify(self, head: str = "") -> Verification:
         """Check the chain from its first event to its last.
 
@@ -234,8 +240,7 @@ class ReviewStore:
         scored = _scored(about)
         said = _said(who, scored, what)
         with self._database.writing() as connection:
-            last = select(_EVENTS.c.seq, _EVENTS.c.hash).order_by(_EVENTS.c.seq.desc()).limit(1)
-            seq, previous = connection.execute(last).one_or_none() or Head()
+            seq, previous = connection.execute(_END).one_or_none() or Head()
             event = Event(seq + 1, time_text(datetime.now(UTC)), who, action.value, *scored, said, previous, "")
             event = replace(event, hash=chain.digest(event))
             connection.execute(insert(_EVENTS), asdict(event))
