@@ -66,6 +66,13 @@ class Database:
         self._place = url.render_as_string(hide_password=True)
         self._wait_seconds = wait_seconds
         self._engine = self._sqlite(url, create) if self.is_sqlite else self._postgresql(url)
+        try:
+            self._bring_up_to_date(create)
+        except BaseException:
+            self.close()
+            raise
+
+    def _bring_up_to_date(self, create: bool) -> None:
         with self.reading() as connection:
             steps = migrations.missing(connection)
         if migrations.FIRST in steps and not create:
