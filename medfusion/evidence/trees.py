@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -97,7 +98,8 @@ class TreeHead:
         if self._tables is None:
             from medfusion.evidence.treetables import TreeTables  # noqa: PLC0415 - a compiler is slow to load
 
-            self._tables = TreeTables(json.loads(bytes(self.booster.save_raw("json"))))
+            model = json.loads(bytes(self.booster.save_raw("json")))
+            self._tables = TreeTables(model, base_of(model))
         return self._tables
 
     def state(self) -> State:
@@ -122,3 +124,17 @@ class TreeHead:
         except xgb.core.XGBoostError as error:
             raise ModelFolderError("the trees of a head cannot be read") from error
         return head
+
+
+def base_of(model: Mapping[str, Any]) -> float:
+    """Return the log-odds that trees are added to: what XGBoost says with one tree that adds 0, to the last bit."""
+    learner = model["learner"]
+    trees = learner["gradient_booster"]["model"]
+    nothing = {**trees["trees"][0], "split_conditions": [0.0] * len(trees["trees"][0]["parents"])}
+    one = {"gbtree_model_param": {**trees["gbtree_model_param"], "num_trees": "1"}}
+    one |= {"trees": [nothing], "tree_info": [0], "iteration_indptr": [0, 1]}
+    bare = {**learner, "gradient_booster": {**learner["gradient_booster"], "model": {**trees, **one}}}
+    booster = xgb.Booster()
+    booster.load_model(bytearray(json.dumps({**model, "learner": bare}).encode()))
+    row = np.full((1, int(learner["learner_model_param"]["num_feature"])), np.nan)
+    return float(booster.inplace_predict(row, predict_type="margin")[0])

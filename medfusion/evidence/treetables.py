@@ -23,12 +23,11 @@ from numpy.typing import NDArray
 
 from medfusion.core.types import BoolArray, FloatArray
 from medfusion.evidence import treekernels
+from medfusion.evidence.treecheck import MAX_DEPTH
 
 Ints = NDArray[np.int64]
 Singles = NDArray[np.float32]
 
-MAX_DEPTH = 6
-"""Of trees. A table doubles with every comparison that it depends on."""
 _TWIG = 2
 """The height of twigs: higher ones would be fewer, with tables that no cache holds."""
 _BLOCK = 128
@@ -231,6 +230,8 @@ class TreeTables:
     ----------
     model : mapping
         What XGBoost writes as JSON, found sound by `treecheck.checked`.
+    base : float
+        The log-odds that trees are added to.
 
     Attributes
     ----------
@@ -238,9 +239,8 @@ class TreeTables:
         The log-odds of the average training row.
     """
 
-    def __init__(self, model: Mapping[str, Any]) -> None:
-        learner = model["learner"]
-        nodes = _Nodes.of(learner["gradient_booster"]["model"]["trees"])
+    def __init__(self, model: Mapping[str, Any], base: float) -> None:
+        nodes = _Nodes.of(model["learner"]["gradient_booster"]["model"]["trees"])
         twigs = _Twigs.of(nodes)
         there = twigs.slots >= 0
         twig, place = np.nonzero(there)
@@ -257,16 +257,9 @@ class TreeTables:
             for start in range(0, len(alike), _AT_ONCE)
         ]
         self._margins = _Lookups.of([(each.twigs, np.zeros_like(each.twigs), each.margins) for each in tables])
-        self._shares = _Lookups.of(
-            [
-                (each.twigs[new], feature[each.twigs[new], slot], each.shares[new, slot])
-                for each in tables
-                for slot in range(each.shares.shape[1])
-                for new in [first[each.twigs, slot] == slot]
-            ]
-        )
-        self._base = _margin(learner["learner_model_param"]["base_score"])
-        self.constant = float(self._base + twigs.adds @ twigs.cover.prod(axis=1))
+        self._shares = _Lookups.of([_by_feature(each, feature, first) for each in tables])
+        self._base = np.float32(base)
+        self.constant = float(base + twigs.adds @ twigs.cover.prod(axis=1))
 
     def margins(self, values: FloatArray) -> FloatArray:
         """Return the log-odds (n,) of rows (n, d): XGBoost's to the last bit, for they are summed in its order."""
@@ -298,14 +291,15 @@ class TreeTables:
         return patterns
 
 
+def _by_feature(tables: _Tables, feature: Ints, first: Ints) -> tuple[Ints, Ints, FloatArray]:
+    """Return twigs, features and tables (entries, patterns), leaving out comparisons that repeat a feature."""
+    size = tables.shares.shape[1]
+    new = first[tables.twigs, :size] == np.arange(size)
+    return tables.twigs[np.nonzero(new)[0]], feature[tables.twigs, :size][new], tables.shares[new]
+
+
 def _in_blocks(work: Callable[[slice], None], n: int) -> None:
     """Have rows worked on by all cores, block by block."""
     blocks = [slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(work, blocks))
-
-
-def _margin(base_score: str) -> np.float32:
-    """Return the log-odds that trees are added to, with XGBoost's roundings."""
-    probability = np.float32(base_score.strip("[]"))
-    return np.float32(-np.log(float(np.float32(1.0) / probability - np.float32(1.0))))
