@@ -6,7 +6,7 @@ each feature, is worked out once per pattern; a row then only compares, and look
 
 References
 ----------
-.. [1] Nadel A, Wettenstein R (2025). From decision trees to Boolean logic: a fast and unified SHAP algorithm.
+.. [1] Nadel A, Wettenstein R (2026). From decision trees to Boolean logic: a fast and unified SHAP algorithm. AAAI.
    arXiv:2511.09376.
 """
 
@@ -138,7 +138,7 @@ def _slots(nodes: _Nodes, heads: Ints) -> Ints:
         above = np.where(above < 0, -1, nodes.parent[above])
         found.append(above)
     slots = np.stack(found, axis=1)
-    slots[nodes.left[slots] < 0] = -1
+    slots[(slots < 0) | (nodes.left[slots] < 0)] = -1
     return np.take_along_axis(slots, np.argsort(slots < 0, axis=1, kind="stable"), axis=1)
 
 
