@@ -236,10 +236,13 @@ class Grid:
         """How many lines each sample has (n,)."""
         return np.asarray((self._sizes >= 0).sum(axis=1))
 
-    @property
+    @cached_property
     def totals(self) -> FloatArray:
         """What the lines of each sample sum to (n,)."""
-        return np.asarray(np.nansum(self.shares, axis=1))
+        totals = np.asarray(self.shares.sum(axis=1))
+        partly = np.flatnonzero(np.isnan(totals))
+        totals[partly] = np.nansum(self.shares[partly], axis=1)
+        return totals
 
     def also(self, name: str, shares: FloatArray) -> Grid:
         """Add a line without a value to the samples whose share (n,) is not NaN."""

@@ -36,7 +36,7 @@ CHILDREN = 3000
 """A leaf holds at least one in so many of the rows, by weight and variance; small cohorts need small leaves."""
 
 _FEW = 64
-"""So few rows XGBoost explains in one thread before there would be tables for them."""
+"""Below this many rows, tables and threads cost more than they bring."""
 
 
 class TreeHead:
@@ -81,17 +81,21 @@ class TreeHead:
         """Return uncalibrated log-odds (n,)."""
         if self._tables is not None:
             return self._tables.margins(values)
-        return np.asarray(self.booster.inplace_predict(values, predict_type="margin"), dtype=float)
+        return np.asarray(self._with_threads(len(values)).inplace_predict(values, predict_type="margin"), dtype=float)
 
     def shares(self, values: FloatArray) -> HeadShares:
         """Return TreeSHAP values; the constant is the average of the training rows."""
         if len(values) >= _FEW:
             tables = self._with_tables()
             return HeadShares(tables.shares(values), tables.constant)
-        self.booster.set_param({"nthread": 1})
-        shares = np.asarray(self.booster.predict(xgb.DMatrix(values, nthread=1), pred_contribs=True), dtype=float)
-        self.booster.set_param({"nthread": 0})
+        rows = xgb.DMatrix(values, nthread=1)
+        shares = np.asarray(self._with_threads(len(values)).predict(rows, pred_contribs=True), dtype=float)
         return HeadShares(shares[:, :-1], float(shares[0, -1]))
+
+    def _with_threads(self, rows: int) -> xgb.Booster:
+        """Return the booster, set to all threads or to one: waking others for few rows costs more than they bring."""
+        self.booster.set_param({"nthread": 1 if rows < _FEW else 0})
+        return self.booster
 
     def _with_tables(self) -> TreeTables:
         """Return the tables, which cost as much as explaining some hundred rows without them."""
