@@ -1,13 +1,17 @@
-"""What do ledgers of a whole cohort cost beside its predictions, and what of that is TreeSHAP?
+"""What do ledgers of a whole cohort cost beside its predictions?
 
-For each model, its samples are taken as those of new patients, whom all members judge, 2,000 at a time as scoring
-does. Predicting and explaining are timed in turns within one process, and beside them XGBoost's TreeSHAP by itself, on
-the same rows of the same trees, with two threads. Reading is timed once, with embeddings of images from a cache.
+For each model, its samples are taken as those of new patients, whom all members judge. ``medfusion score`` is run with
+and without ledgers, in turns, each time as a whole process; its processor time tells more than the clock where others
+use the machine, too. Then predicting and explaining are timed in turns within one process, beside XGBoost's own
+TreeSHAP, on the same rows of the same trees, with two threads. Embeddings of images come from a cache.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import resource
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,15 +20,17 @@ from statistics import median
 from typing import Any
 
 import xgboost as xgb
-from common import RESULTS, cohort_config, machine, machine_line, markdown_table, write_results
+from common import RESULTS, cohort_config, machine, machine_line, markdown_table, medfusion, write_results
 
 from medfusion.core.batch import Batch
 from medfusion.core.types import Sample
 from medfusion.pipeline import Opened, open_for_use
 from medfusion.pipeline.data import read_payloads, silent
-from medfusion.pipeline.model import Payloads, RiskModel
+from medfusion.pipeline.model import Payloads, RiskModel, Roster
+from medfusion.pipeline.model_folder import save_model
 
 THREADS = 2
+KINDS = {"without": "--no-ledger", "with": "--ledger"}
 
 
 def main() -> None:
@@ -41,9 +47,38 @@ def main() -> None:
     for model, cohort in zip(args.pairs[::2], args.pairs[1::2], strict=True):
         opened = open_for_use(model, cohort, args.cache)
         name = cohort_config(cohort)["name"]
-        cohorts.append({"cohort": name, "task": opened.model.task, **measure(opened, args.samples, args.repeats)})
+        said = {"cohort": name, "task": opened.model.task}
+        said |= {"score": scored(opened.model, cohort, args.cache, args.repeats)}
+        cohorts.append(said | measure(opened, args.samples, args.repeats))
     measured = {"machine": described, "samples": args.samples, "cohorts": cohorts}
     write_results(args.out, "ledger", measured, page(measured))
+
+
+def scored(model: RiskModel, cohort: Path, cache: Path | None, repeats: int) -> dict[str, Any]:
+    """Time the command ``score`` with ledgers and without, of patients whom no member of the model has seen."""
+    seconds: dict[str, dict[str, list[float]]] = {name: {"wall": [], "processor": [], "scoring": []} for name in KINDS}
+    with tempfile.TemporaryDirectory() as place:
+        strangers = Path(place) / "model"
+        save_model(replace(model, roster=Roster(model.roster.salt, {})), strangers)
+        for turn in range(repeats):
+            for name, asked in KINDS.items():
+                out, before = Path(place) / f"{name}-{turn}", _processor_seconds()
+                cached = ("--cache", cache) if cache else ()
+                wall = medfusion("score", strangers, cohort, "--out", out, asked, *cached, allowed=(0, 1))
+                run = json.loads((out / "run.json").read_text(encoding="utf-8"))
+                took = {"wall": wall, "processor": _processor_seconds() - before, "scoring": run["seconds"]}
+                for what, each in took.items():
+                    seconds[name][what].append(each)
+    medians = {name: {what: median(each) for what, each in kind.items()} for name, kind in seconds.items()}
+    extra = {what: medians["with"][what] / medians["without"][what] - 1 for what in ("wall", "processor", "scoring")}
+    rate = run["scored"] / medians["with"]["scoring"]
+    return {"samples": run["scored"], "seconds": seconds, "extra": extra, "samples_per_second_with_ledger": rate}
+
+
+def _processor_seconds() -> float:
+    """Return what the processes that have ended used, on all cores together."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def measure(opened: Opened, size: int, repeats: int) -> dict[str, Any]:
@@ -61,15 +96,15 @@ def measure(opened: Opened, size: int, repeats: int) -> dict[str, Any]:
         for name, took in timed(model, samples, payloads).items():
             seconds.setdefault(name, []).append(took)
     medians = {name: median(each) for name, each in seconds.items()}
-    predict, ledger = medians["predict"], medians["ledger"]
+    predict, ledger, treeshap = medians["predict"], medians["ledger"], medians["treeshap"]
     return {
         "modalities": list(model.evidence),
         "seconds": seconds,
         "predict_and_ledger_over_predict": (predict + ledger) / predict,
         "ledger_over_read_and_predict": ledger / (medians["read"] + predict),
-        "treeshap_over_predict_and_ledger": medians["treeshap"] / (predict + ledger),
+        "treeshap_over_ledger": treeshap / ledger,
         "samples_per_second": size / (predict + ledger),
-        "samples_per_second_of_treeshap": size / medians["treeshap"] if medians["treeshap"] else None,
+        "samples_per_second_of_treeshap": size / treeshap if treeshap else None,
     }
 
 
@@ -111,31 +146,49 @@ def booster_rows(model: RiskModel, payloads: Payloads) -> list[tuple[xgb.Booster
 def page(measured: Mapping[str, Any]) -> str:
     """Return the tables, as they are to be read."""
     steps = ["read", "predict", "ledger", "ledger, all lines", "treeshap"]
+    names = [f"{each['cohort']}, {each['task']}" for each in measured["cohorts"]]
+    whole = [
+        [
+            f"{name}: {what}",
+            *(f"{median(score['seconds'][kind][what]):.1f}" for kind in KINDS),
+            f"{100 * score['extra'][what]:+.0f} %",
+            f"{score['samples_per_second_with_ledger']:.0f}" if what == "scoring" else "",
+        ]
+        for name, score in zip(names, (each["score"] for each in measured["cohorts"]), strict=True)
+        for what in score["extra"]
+    ]
     seconds = [
-        [f"{each['cohort']}, {each['task']}", *(f"{median(each['seconds'][step]):.2f}" for step in steps)]
-        for each in measured["cohorts"]
+        [name, *(f"{median(each['seconds'][step]):.2f}" for step in steps)]
+        for name, each in zip(names, measured["cohorts"], strict=True)
     ]
     ratios = [
         [
-            f"{each['cohort']}, {each['task']}",
-            f"{each['predict_and_ledger_over_predict']:.2f}",
+            name,
             f"{100 * each['ledger_over_read_and_predict']:.0f} %",
-            f"{100 * each['treeshap_over_predict_and_ledger']:.0f} %",
+            f"{each['treeshap_over_ledger']:.1f}",
             f"{each['samples_per_second']:.0f}",
             "-" if limit is None else f"{limit:.0f}",
         ]
-        for each in measured["cohorts"]
+        for name, each in zip(names, measured["cohorts"], strict=True)
         for limit in [each["samples_per_second_of_treeshap"]]
     ]
-    header = ["", "predict + ledger over predict", "ledger over read + predict", "TreeSHAP in predict + ledger"]
+    sizes = "; ".join(
+        f"{each['cohort']}: {each['score']['samples']} samples, {', '.join(each['modalities'])}"
+        for each in measured["cohorts"]
+    )
+    header = ["", "ledger over read + predict", "XGBoost's TreeSHAP over ledger"]
+    rates = ["samples/s of predict + ledger", "of XGBoost's TreeSHAP alone"]
     return (
         f"# What ledgers cost\n\n{machine_line(measured['machine'])}\n\n"
-        f"{measured['samples']} samples of new patients at once; medians. Modalities: "
-        f"{'; '.join(each['cohort'] + ': ' + ', '.join(each['modalities']) for each in measured['cohorts'])}.\n\n"
-        f"## Seconds\n\n{markdown_table(['', *steps], seconds)}\n"
-        f"## Ratios\n\n{markdown_table([*header, 'samples/s', 'samples/s of TreeSHAP alone'], ratios)}\n"
-        "A ledger has 10 lines per modality and one for the others; images are one line. TreeSHAP is that of XGBoost, "
-        f"by itself, on {THREADS} threads.\n"
+        f"Samples of new patients; medians; images are one line. {sizes}.\n\n"
+        "## `medfusion score`, seconds\n\n"
+        f"{markdown_table(['', 'without ledgers', 'with ledgers', 'extra', 'samples/s with ledgers'], whole)}\n"
+        "`wall` and `processor` are of the whole process; `scoring` is what the command tells, without starting and "
+        "loading the model. 20 lines per modality and one for the others.\n\n"
+        f"## {measured['samples']} samples within one process, seconds\n\n{markdown_table(['', *steps], seconds)}\n"
+        f"{markdown_table([*header, *rates], ratios)}\n"
+        f"10 lines per modality and one for the others. TreeSHAP is XGBoost's own, on {THREADS} threads; ledgers of "
+        "many samples do without it.\n"
     )
 
 

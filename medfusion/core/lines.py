@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -236,10 +236,13 @@ class Grid:
         """How many lines each sample has (n,)."""
         return np.asarray((self._sizes >= 0).sum(axis=1))
 
-    @property
+    @cached_property
     def totals(self) -> FloatArray:
         """What the lines of each sample sum to (n,)."""
-        return np.asarray(np.nansum(self.shares, axis=1))
+        totals = np.asarray(self.shares.sum(axis=1))
+        partly = np.flatnonzero(np.isnan(totals))
+        totals[partly] = np.nansum(self.shares[partly], axis=1)
+        return totals
 
     def also(self, name: str, shares: FloatArray) -> Grid:
         """Add a line without a value to the samples whose share (n,) is not NaN."""
@@ -318,16 +321,13 @@ def chained(parts: Sequence[Entries]) -> Entries:
 
 
 def _side_by_side(parts: Sequence[tuple[Places, Grid]], n: int) -> Grid:
-    places: dict[str, int] = {}
-    wheres = [
-        np.array([places.setdefault(name, len(places)) for name in each.names], dtype=np.int64) for _, each in parts
-    ]
-    shares = np.zeros((n, len(places)))
+    names, wheres = _united(tuple(tuple(each.names) for _, each in parts))
+    shares = np.zeros((n, len(names)))
     whole = [len(rows) == n and not np.isnan(each.shares).any() for rows, each in parts]
     there = None if all(whole) else np.zeros(shares.shape, dtype=bool)
     for (rows, each), where in zip(parts, wheres, strict=True):
         if there is None:
-            shares += _spread(each.shares, where, len(places))
+            shares += _spread(each.shares, where, len(names))
         else:
             known = ~np.isnan(each.shares)
             shares[np.ix_(rows, where)] += np.where(known, each.shares, 0.0)
@@ -337,7 +337,15 @@ def _side_by_side(parts: Sequence[tuple[Places, Grid]], n: int) -> Grid:
     back = [np.full(n, -1) for _ in parts]
     for place, (rows, _) in zip(back, parts, strict=True):
         place[rows] = np.arange(len(rows))
-    return Grid(list(places), shares, _looks([each.look for _, each in parts], wheres, back, len(places)))
+    return Grid(names, shares, _looks([each.look for _, each in parts], wheres, back, len(names)))
+
+
+@lru_cache(maxsize=64)
+def _united(parts: Sequence[Sequence[str]]) -> tuple[Sequence[str], Sequence[Places]]:
+    """Return all names once, and where those of each part are; a model's encoders have the same ones every time."""
+    places: dict[str, int] = {}
+    wheres = [np.array([places.setdefault(name, len(places)) for name in names], dtype=np.int64) for names in parts]
+    return tuple(places), wheres
 
 
 def _spread(shares: FloatArray, where: Places, size: int) -> FloatArray:

@@ -1,4 +1,7 @@
-"""Checking trees before XGBoost gets them: it follows whatever index stands in a file, out of its memory, too."""
+"""Checking trees before XGBoost gets them: it follows whatever index stands in a file, out of its memory, too.
+
+Our own tables, see `treetables`, follow them as well.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,26 @@ from typing import Any
 import numpy as np
 
 from medfusion.core.errors import ModelFolderError
+from medfusion.core.lines import Places
 
-_MAX_NODES = 1023
-"""More than any tree of ours has; it bounds the depth."""
+MAX_DEPTH = 6
+"""Of trees; ours are no deeper, and tables of deeper ones would be large."""
+_MAX_NODES = 2 ** (MAX_DEPTH + 1) - 1
 _ROOT = 2**31 - 1
 """What XGBoost writes for the parent of the root."""
 _NONE = -1
 """What it writes for the children of a leaf."""
+_COVER = "sum_hessian"
 _INDICES = ("left_children", "right_children", "parents", "split_indices", "split_type", "default_left")
-_NUMBERS = ("split_conditions", "sum_hessian", "base_weights", "loss_changes")
+_NUMBERS = ("split_conditions", _COVER, "base_weights", "loss_changes")
 _CATEGORIES = ("categories", "categories_nodes", "categories_segments", "categories_sizes")
 
 
 def checked(text: bytes) -> bytes:
     """Return XGBoost's JSON, written anew, if it holds sound trees of the kind that `TreeHead` fits.
 
-    Sound means that every index leads to a node or a feature that is there, and no path is a circle.
+    Sound means that every index leads to a node or a feature that is there, no path is a circle or longer than
+    `MAX_DEPTH`, and every node was reached by training rows.
 
     Parameters
     ----------
@@ -54,6 +61,7 @@ def _sound(learner: Mapping[str, Any]) -> bool:
     kind = (booster["name"], learner["objective"]["name"], size["num_class"], size["num_target"])
     return (
         kind == ("gbtree", "binary:logistic", "0", "1")
+        and len(trees) > 0
         and not learner["feature_types"]
         and not any(model.get("cats", {}).values())
         and model["tree_info"] == [0] * len(trees)
@@ -63,7 +71,7 @@ def _sound(learner: Mapping[str, Any]) -> bool:
 
 
 def _sound_tree(tree: Mapping[str, Any], features: int) -> bool:
-    """Say whether all arrays are of one length, and a child comes after its parent and knows it."""
+    """Say whether all arrays are of one length, and every node but the root comes after the parent that it knows."""
     if any(tree[name] for name in _CATEGORIES) or int(tree["tree_param"]["num_feature"]) != features:
         return False
     indices, numbers = (np.array([tree[name] for name in names]) for names in (_INDICES, _NUMBERS))
@@ -75,10 +83,22 @@ def _sound_tree(tree: Mapping[str, Any], features: int) -> bool:
     children = np.concatenate([left[inner], right[inner]])
     above = np.concatenate([inner, inner])
     return bool(
-        ((children > above) & (children < n)).all()
+        (children > above).all()
+        and np.array_equal(np.sort(children), np.arange(1, n))
         and (parents[children] == above).all()
         and parents[0] == _ROOT
         and ((split >= 0) & (split < features)).all()
         and not kind.any()
         and np.isin(default, (0, 1)).all()
+        and (numbers[_NUMBERS.index(_COVER)] > 0).all()
+        and not _is_deeper(left, right)
     )
+
+
+def _is_deeper(left: Places, right: Places) -> bool:
+    """Say whether there are inner nodes so far from the root that a path would be longer than allowed."""
+    level = np.zeros(1, dtype=np.int64)
+    for _ in range(MAX_DEPTH):
+        level = level[left[level] != _NONE]
+        level = np.concatenate([left[level], right[level]])
+    return bool((left[level] != _NONE).any())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import xgboost as xgb
@@ -14,6 +16,9 @@ from medfusion.core.state import State
 from medfusion.core.types import FloatArray
 from medfusion.evidence.heads import HeadShares, Rows
 from medfusion.evidence.treecheck import checked
+
+if TYPE_CHECKING:
+    from medfusion.evidence.treetables import TreeTables
 
 PARAMETERS: dict[str, Any] = {
     "objective": "binary:logistic",
@@ -31,11 +36,13 @@ CHILDREN = 3000
 """A leaf holds at least one in so many of the rows, by weight and variance; small cohorts need small leaves."""
 
 _FEW = 64
-"""Below this many rows, waking threads costs more than they bring; one row is explained eight times as fast."""
+"""Below this many rows, tables and threads cost more than they bring."""
 
 
 class TreeHead:
     """XGBoost on features with missing values; shares are its TreeSHAP values [1]_ in log-odds.
+
+    Many rows are explained by `treetables`, hundreds of times as fast, and then predicted by them, too.
 
     References
     ----------
@@ -47,10 +54,11 @@ class TreeHead:
 
     def __init__(self) -> None:
         self._booster: xgb.Booster | None = None
+        self._tables: TreeTables | None = None
 
     def fit(self, rows: Rows) -> TreeHead:
         """Fit on dense rows; NaN is a missing value."""
-        self._booster = None
+        self._booster = self._tables = None
         # The members of a cross-fit run side by side and share the processor.
         threads = max(1, (os.cpu_count() or 1) // 5)
         matrix = xgb.QuantileDMatrix(
@@ -71,15 +79,32 @@ class TreeHead:
 
     def raw(self, values: FloatArray) -> FloatArray:
         """Return uncalibrated log-odds (n,)."""
-        return np.asarray(self.booster.inplace_predict(values, predict_type="margin"), dtype=float)
+        if self._tables is not None:
+            return self._tables.margins(values)
+        return np.asarray(self._with_threads(len(values)).inplace_predict(values, predict_type="margin"), dtype=float)
 
     def shares(self, values: FloatArray) -> HeadShares:
         """Return TreeSHAP values; the constant is the average of the training rows."""
-        threads = 1 if len(values) < _FEW else 0
-        self.booster.set_param({"nthread": threads})
-        rows = xgb.DMatrix(values, nthread=threads or None)
-        shares = np.asarray(self.booster.predict(rows, pred_contribs=True), dtype=float)
+        if len(values) >= _FEW:
+            tables = self._with_tables()
+            return HeadShares(tables.shares(values), tables.constant)
+        rows = xgb.DMatrix(values, nthread=1)
+        shares = np.asarray(self._with_threads(len(values)).predict(rows, pred_contribs=True), dtype=float)
         return HeadShares(shares[:, :-1], float(shares[0, -1]))
+
+    def _with_threads(self, rows: int) -> xgb.Booster:
+        """Return the booster, set to all threads or to one: waking others for few rows costs more than they bring."""
+        self.booster.set_param({"nthread": 1 if rows < _FEW else 0})
+        return self.booster
+
+    def _with_tables(self) -> TreeTables:
+        """Return the tables, which cost as much as explaining some hundred rows without them."""
+        if self._tables is None:
+            from medfusion.evidence.treetables import TreeTables  # noqa: PLC0415 - a compiler is slow to load
+
+            model = json.loads(bytes(self.booster.save_raw("json")))
+            self._tables = TreeTables(model, base_of(model))
+        return self._tables
 
     def state(self) -> State:
         """Return the trees as XGBoost's JSON text, in bytes."""
@@ -103,3 +128,17 @@ class TreeHead:
         except xgb.core.XGBoostError as error:
             raise ModelFolderError("the trees of a head cannot be read") from error
         return head
+
+
+def base_of(model: Mapping[str, Any]) -> float:
+    """Return the log-odds that trees are added to: what XGBoost says with one tree that adds 0, to the last bit."""
+    learner = model["learner"]
+    trees = learner["gradient_booster"]["model"]
+    nothing = {**trees["trees"][0], "split_conditions": [0.0] * len(trees["trees"][0]["parents"])}
+    one = {"gbtree_model_param": {**trees["gbtree_model_param"], "num_trees": "1"}}
+    one |= {"trees": [nothing], "tree_info": [0], "iteration_indptr": [0, 1]}
+    bare = {**learner, "gradient_booster": {**learner["gradient_booster"], "model": {**trees, **one}}}
+    booster = xgb.Booster()
+    booster.load_model(bytearray(json.dumps({**model, "learner": bare}).encode()))
+    row = np.full((1, int(learner["learner_model_param"]["num_feature"])), np.nan)
+    return float(booster.inplace_predict(row, predict_type="margin")[0])

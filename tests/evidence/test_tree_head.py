@@ -8,6 +8,7 @@ import pytest
 from medfusion.core.errors import ModelFolderError
 from medfusion.core.state import load_state, save_state
 from medfusion.evidence.heads import Rows
+from medfusion.evidence.treecheck import MAX_DEPTH
 from medfusion.evidence.trees import TreeHead
 
 
@@ -69,6 +70,30 @@ def test_trees_that_are_read_back_say_exactly_the_same(tmp_path, data, head):
     np.testing.assert_array_equal(again.shares(data.values).shares, head.shares(data.values).shares)
 
 
+def test_few_rows_are_explained_by_xgboost_and_many_by_tables_and_nobody_sees_a_difference(data, head):
+    import xgboost as xgb
+
+    few, many = head.shares(data.values[:20]), head.shares(data.values)
+    np.testing.assert_allclose(few.shares, many.shares[:20], atol=1e-6)
+    assert few.constant == pytest.approx(many.constant, abs=1e-6)
+    expected = head.booster.predict(xgb.DMatrix(data.values), pred_contribs=True)
+    np.testing.assert_allclose(many.shares, expected[:, :-1], atol=1e-6)
+
+
+def test_log_odds_are_the_same_to_the_last_bit_before_and_after_rows_were_explained(data):
+    head = TreeHead().fit(data)
+    before = head.raw(data.values)
+    head.shares(data.values)
+    np.testing.assert_array_equal(head.raw(data.values), before)
+
+
+def test_a_head_that_is_fitted_again_forgets_its_tables(data, head):
+    again = TreeHead().fit(data)
+    again.shares(data.values)
+    other = Rows(data.values, ~data.events, data.weights, data.subject_ids, same_unit=False)
+    np.testing.assert_array_equal(again.fit(other).raw(data.values), TreeHead().fit(other).raw(data.values))
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"{}", b"[1]", b"cos\nsystem\n(S'true'\ntR.", b"\x00" * 50, b"[" * 100_000],
@@ -104,6 +129,32 @@ def shorter(learner):
     learner["gradient_booster"]["model"]["trees"][3]["base_weights"].pop()
 
 
+def longer(learner):
+    """Add a leaf that no node has as a child."""
+    tree = learner["gradient_booster"]["model"]["trees"][3]
+    for values in tree.values():
+        if isinstance(values, list) and values:
+            values.append(values[-1])
+    tree["parents"][-1] = len(tree["parents"]) - 1
+    tree["tree_param"]["num_nodes"] = str(len(tree["parents"]))
+
+
+def deeper(learner):
+    """Grow the last leaf of a tree, again and again."""
+    tree = learner["gradient_booster"]["model"]["trees"][3]
+    for _ in range(MAX_DEPTH):
+        leaf = len(tree["parents"]) - 1
+        tree["left_children"][leaf], tree["right_children"][leaf] = leaf + 1, leaf + 2
+        for name, values in tree.items():
+            if isinstance(values, list) and values:
+                values.extend([leaf] * 2 if name == "parents" else [-1] * 2 if "children" in name else values[-1:] * 2)
+    tree["tree_param"]["num_nodes"] = str(len(tree["parents"]))
+
+
+def without_trees(learner):
+    learner["gradient_booster"]["model"] |= {"trees": [], "tree_info": [], "iteration_indptr": [0]}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -119,12 +170,16 @@ def shorter(learner):
         in_tree("parents", 0, 5),
         in_tree("split_conditions", 0, float("nan")),
         in_tree("split_conditions", 0, "1.0"),
+        in_tree("sum_hessian", 1, 0.0),
         in_model("tree_info", [7] * 500),
         in_model("iteration_indptr", [0, 10**6]),
         in_size("num_feature", "3"),
         in_size("num_class", "4"),
         in_size("num_target", "2"),
         shorter,
+        longer,
+        deeper,
+        without_trees,
     ],
 )
 def test_trees_whose_indices_lead_out_of_the_tree_are_refused_before_xgboost_follows_them(head, change):

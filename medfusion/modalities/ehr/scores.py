@@ -59,12 +59,11 @@ class NormalScores:
 
     def apply(self, values: FloatArray) -> FloatArray:
         """Return scores (n, d), float32; NaN stays NaN."""
-        found = np.full(values.shape, np.nan, dtype=np.float32)
+        columns = np.ascontiguousarray(values.T)
+        found = np.empty(columns.shape, dtype=np.float32)
         for column, (knots, scores) in enumerate(self._columns()):
-            mine = values[:, column]
-            known = ~np.isnan(mine)
-            found[known, column] = np.interp(mine[known], knots, scores)
-        return found
+            found[column] = np.interp(columns[column], knots, scores)
+        return np.ascontiguousarray(found.T)
 
     def _columns(self) -> Iterator[tuple[FloatArray, FloatArray]]:
         start = 0
