@@ -63,6 +63,8 @@ class NormalScores:
         found = np.empty(columns.shape, dtype=np.float32)
         for column, (knots, scores) in enumerate(self._columns()):
             found[column] = np.interp(columns[column], knots, scores)
+            if len(knots) == 1:  # numpy then takes NaN for any other number
+                found[column][np.isnan(columns[column])] = np.nan
         return np.ascontiguousarray(found.T)
 
     def _columns(self) -> Iterator[tuple[FloatArray, FloatArray]]:
