@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboards.language import _, number, when
+from dashboards.renderers.tables import table
 from medfusion.core.views import Series, SeriesView
 from medfusion.outputs.fold import VISIBLE
 from medfusion.outputs.ledger import signed
@@ -35,7 +36,7 @@ def render_series(view: SeriesView, key: str) -> None:
         _charts(view, ordered, key)
     if view.facts:
         columns = _("What"), _("Value"), _("Log-odds")
-        st.table([dict(zip(columns, (name, value, signed(share)), strict=True)) for name, value, share in view.facts])
+        table([dict(zip(columns, (name, value, signed(share)), strict=True)) for name, value, share in view.facts])
 
 
 @st.fragment
@@ -53,7 +54,7 @@ def _charts(view: SeriesView, ordered: Sequence[Series], key: str) -> None:
         said.append(_("Grey: the cohort's reference range; triangles lie outside of it."))
     st.caption(" ".join(said))
     with st.expander(_("As a table")):
-        st.table([row for name in shown for row in rows(by_name[name])])
+        table([row for name in shown for row in rows(by_name[name])])
 
 
 def chart(series: Series, since: pd.Timestamp, as_of: pd.Timestamp) -> alt.LayerChart:
@@ -83,7 +84,7 @@ def chart(series: Series, since: pd.Timestamp, as_of: pd.Timestamp) -> alt.Layer
         "time:T",
         title=None,
         scale=alt.Scale(domain=[since.isoformat(), as_of.isoformat()]),
-        axis=alt.Axis(tickCount=4, labelOverlap=True),
+        axis=alt.Axis(tickCount=4, format="%m-%d %H:%M", labelOverlap=True),
     )
     y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
     tooltip = [
@@ -102,7 +103,7 @@ def chart(series: Series, since: pd.Timestamp, as_of: pd.Timestamp) -> alt.Layer
             x=x, y=y, shape=shape, tooltip=tooltip
         ),
     ]
-    title = alt.TitleParams(series.name + unit, subtitle=signed(series.share), anchor="start", fontSize=13, limit=260)
+    title = alt.TitleParams(f"{series.name}{unit}  {signed(series.share)}", anchor="start", fontSize=13, limit=300)
     described = _("{name} over time, {n} values").format(name=series.name, n=len(series.values))
     return alt.layer(*layers, title=title, description=described)
 

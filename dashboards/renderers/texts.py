@@ -29,7 +29,7 @@ def render_texts(view: TextView, key: str) -> None:
     strongest = max(shares, default=0.0)
     for heading, text in zip(view.titles, view.texts, strict=True):
         if heading:
-            st.caption(escape(heading))
+            st.html(f"<small>{escape(heading)}</small>")
         st.html(_STYLE + text_html(text, strongest))
     st.caption(
         _("Orange words raise the risk, blue ones lower it: the stronger the colour, the larger the share. ")

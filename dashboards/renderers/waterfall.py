@@ -11,6 +11,7 @@ import streamlit as st
 from scipy.special import expit, logit
 
 from dashboards.language import _, percent
+from dashboards.renderers.tables import table
 from medfusion.outputs.ledger import TOP, RiskReport, feature_text, signed
 from medfusion.outputs.steps import Step, limits, steps_of, ticks
 from medfusion.outputs.waterfall import LOWERS, RAISES
@@ -60,7 +61,7 @@ def waterfall(report: RiskReport, key: str, top: int = TOP) -> None:
     with st.container(key=key):
         st.html(_STYLE + waterfall_html(report, top))
         with st.expander(_("As a table")):
-            st.table(table(report))
+            table(lines(report))
 
 
 def waterfall_html(report: RiskReport, top: int = TOP) -> str:
@@ -99,7 +100,7 @@ def waterfall_html(report: RiskReport, top: int = TOP) -> str:
     return f'<div class="mf-fall">{key}{axes[0]}{"".join(rows)}{axes[1]}</div>'
 
 
-def table(report: RiskReport) -> list[dict[str, str]]:
+def lines(report: RiskReport) -> list[dict[str, str]]:
     """Return every line of the ledger, and the risk after each modality."""
     ledger = report.explanation
     risk = _("Risk so far")
@@ -111,8 +112,8 @@ def table(report: RiskReport) -> list[dict[str, str]]:
         at += ledger.by_modality[name]
         share = signed(ledger.by_modality[name], 3)
         rows.append({_("What"): name, _("Log-odds"): share, risk: percent(float(expit(at)))})
-        lines = sorted(ledger.by_feature.get(name, ()), key=lambda line: -abs(line.share))
-        for line in lines:
+        features = sorted(ledger.by_feature.get(name, ()), key=lambda line: -abs(line.share))
+        for line in features:
             said = f"\N{EM SPACE}{feature_text(line.feature, line.value)}"
             rows.append({_("What"): said, _("Log-odds"): signed(line.share, 3), risk: ""})
     end = {_("What"): _("Risk"), _("Log-odds"): signed(ledger.logit, 3), risk: percent(ledger.risk)}
