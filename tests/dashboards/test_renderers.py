@@ -104,7 +104,7 @@ def test_the_reader_chooses_which_quantities_are_drawn():
     assert app.multiselect[0].value == [f"lab {number}" for number in (8, 7, 6, 5, 4, 3)]
     app.multiselect[0].set_value(["lab 0"]).run()
     assert not app.exception
-    assert len(app.get("arrow_vega_lite_chart")) == 1
+    assert len(app.get("vega_lite_chart")) == 1
 
 
 def test_the_bars_of_the_waterfall_are_as_long_as_the_shares_and_end_where_the_next_begins():
