@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -57,7 +59,7 @@ def _charts(view: SeriesView, ordered: Sequence[Series], key: str) -> None:
         table([row for name in shown for row in rows(by_name[name])])
 
 
-def chart(series: Series, since: pd.Timestamp, as_of: pd.Timestamp) -> alt.LayerChart:
+def chart(series: Series, since: datetime, as_of: datetime) -> alt.LayerChart:
     """Draw one quantity, coloured where it moved the risk.
 
     Parameters
@@ -114,7 +116,7 @@ def _reference(series: Series) -> list[alt.Chart]:
         return []
     ends = {"low": series.low, "high": series.high}
     given = {name: alt.YDatum(value) for name, value in ends.items() if value is not None}
-    encodings = {
+    encodings: dict[str, Any] = {
         "y": given.get("low", alt.YValue("height")),
         "y2": alt.Y2Datum(series.high) if series.high is not None else alt.Y2Value(0),
     }
