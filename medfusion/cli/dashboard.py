@@ -107,12 +107,16 @@ def _roles(auth: Path) -> dict[str, Any]:
     try:
         said = tomllib.loads(auth.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"--auth {auth}: {getattr(error, 'strerror', None) or 'no TOML'}; see docs/dashboard.md") from None
+        raise UsageError(
+            f"--auth {auth}: {getattr(error, 'strerror', None) or 'no TOML'}; see docs/dashboard.md"
+        ) from None
     sign_in = said.get("auth", {})
     if missing := [name for name in _AUTH if not sign_in.get(name)]:
         raise UsageError(f"--auth {auth}: [auth] has no {missing[0]}; see docs/dashboard.md")
     if len(sign_in["cookie_secret"]) < _SECRET_LENGTH:
-        raise UsageError(f"--auth {auth}: cookie_secret is too short; write at least {_SECRET_LENGTH} random characters")
+        raise UsageError(
+            f"--auth {auth}: cookie_secret is too short; write at least {_SECRET_LENGTH} random characters"
+        )
     roles = said.get("medfusion", {})
     values = {role: [each] if isinstance(each, str) else list(each) for role, each in roles.get("roles", {}).items()}
     return {"roles_claim": str(roles.get("roles_claim", "roles")), "roles": values}

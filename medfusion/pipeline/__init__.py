@@ -12,7 +12,7 @@ from medfusion.pipeline.parts import Options
 from medfusion.pipeline.recalibrate import Recalibrated, recalibrate
 from medfusion.pipeline.reproduce import Reproduction, reproduce
 from medfusion.pipeline.score import Scoring, plan, score, watch
-from medfusion.pipeline.scored import ScoreFiles, open_scores
+from medfusion.pipeline.scored import ScoreFiles, open_scores, scores_changed
 from medfusion.pipeline.train import Training, train
 from medfusion.pipeline.use import Opened, explain, open_for_use
 
@@ -43,6 +43,7 @@ __all__ = [
     "reproduce",
     "run_demo",
     "score",
+    "scores_changed",
     "train",
     "validate",
     "watch",
