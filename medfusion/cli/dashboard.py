@@ -68,13 +68,13 @@ def dashboard(
             raise MissingExtra(package, "dashboard")
     if auth is None and host not in _LOOPBACK:
         raise UsageError(f"--host {host}: without --auth, the dashboard is for this machine only; leave out --host")
+    roles = {} if auth is None else _roles(auth)
     from medfusion.pipeline import open_scores  # noqa: PLC0415 - commands import what they need
 
     open_scores(scores)
     for folder, file in ((cohort, "cohort.toml"), (model, "state.json")):
         if folder is not None and not (folder / file).is_file():
             raise UsageError(f"{folder} holds no {file}; name another folder")
-    roles = {} if auth is None else _roles(auth)
     settings = {
         "scores": str(scores.resolve()),
         "cohort": _absolute(cohort),
