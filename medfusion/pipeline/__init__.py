@@ -9,17 +9,22 @@ from medfusion.pipeline.drift import drift
 from medfusion.pipeline.model import Predictions, RiskModel
 from medfusion.pipeline.model_folder import load_model
 from medfusion.pipeline.parts import Options
+from medfusion.pipeline.patient import Changes, Desk, Patient, run_fingerprints
 from medfusion.pipeline.recalibrate import Recalibrated, recalibrate
 from medfusion.pipeline.reproduce import Reproduction, reproduce
 from medfusion.pipeline.score import Scoring, plan, score, watch
 from medfusion.pipeline.train import Training, train
 from medfusion.pipeline.use import Opened, explain, open_for_use
+from medfusion.pipeline.worth import Worth
 
 __all__ = [
     "Assessment",
+    "Changes",
     "Demo",
+    "Desk",
     "Opened",
     "Options",
+    "Patient",
     "Predictions",
     "Recalibrated",
     "Reproduction",
@@ -28,6 +33,7 @@ __all__ = [
     "Settings",
     "Track",
     "Training",
+    "Worth",
     "build_modalities",
     "compare",
     "drift",
@@ -39,6 +45,7 @@ __all__ = [
     "recalibrate",
     "reproduce",
     "run_demo",
+    "run_fingerprints",
     "score",
     "train",
     "validate",
