@@ -13,6 +13,7 @@ from medfusion.pipeline.patient import Changes, Desk, Patient, run_fingerprints
 from medfusion.pipeline.recalibrate import Recalibrated, recalibrate
 from medfusion.pipeline.reproduce import Reproduction, reproduce
 from medfusion.pipeline.score import Scoring, plan, score, watch
+from medfusion.pipeline.similar import Similar, TrainingCohort
 from medfusion.pipeline.train import Training, train
 from medfusion.pipeline.use import Opened, explain, open_for_use
 from medfusion.pipeline.worth import Worth
@@ -31,8 +32,10 @@ __all__ = [
     "RiskModel",
     "Scoring",
     "Settings",
+    "Similar",
     "Track",
     "Training",
+    "TrainingCohort",
     "Worth",
     "build_modalities",
     "compare",
