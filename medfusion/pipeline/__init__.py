@@ -13,6 +13,7 @@ from medfusion.pipeline.patient import Changes, Desk, Patient, run_fingerprints
 from medfusion.pipeline.recalibrate import Recalibrated, recalibrate
 from medfusion.pipeline.reproduce import Reproduction, reproduce
 from medfusion.pipeline.score import Scoring, plan, score, watch
+from medfusion.pipeline.scored import ScoreFiles, open_scores
 from medfusion.pipeline.similar import Similar, TrainingCohort
 from medfusion.pipeline.train import Training, train
 from medfusion.pipeline.use import Opened, explain, open_for_use
@@ -30,6 +31,7 @@ __all__ = [
     "Recalibrated",
     "Reproduction",
     "RiskModel",
+    "ScoreFiles",
     "Scoring",
     "Settings",
     "Similar",
@@ -44,6 +46,7 @@ __all__ = [
     "explain",
     "load_model",
     "open_for_use",
+    "open_scores",
     "plan",
     "recalibrate",
     "reproduce",

@@ -241,6 +241,27 @@ class Journal:
         mine = re.compile(re.escape(self.source) + r"-\d{5,}\.parquet")
         return sum(pq.read_metadata(file).num_rows for file in folder.glob("*.parquet") if mine.fullmatch(file.name))
 
+    @classmethod
+    def finished(cls, out: Path) -> tuple[list[dict[str, Path]], int]:
+        """Look for what can be relied on in a folder that nobody needs to have taken, a run that is on included.
+
+        Returns
+        -------
+        list of dict from table to Path
+            The files of each finished part, whatever its source; ``ledger`` is missing where none was written.
+        int
+            How many parts have files of predictions and are not finished.
+        """
+        parts = []
+        for record in sorted((out / _STATE).glob("*/finished/*.json")):
+            journal, token = cls(out, record.parent.parent.name), _json(record).get("token")
+            files = {name: journal._table(name, int(record.stem)) for name in TABLES}
+            files = {name: file for name, file in files.items() if file.is_file()}
+            if "predictions" in files and {_token(file) for file in files.values()} == {token}:
+                parts.append(files)
+        there = sum(re.search(r"-\d{5,}$", file.stem) is not None for file in out.glob("predictions.parquet/*.parquet"))
+        return parts, there - len(parts)
+
     def _table(self, name: str, part: int) -> Path:
         return self.out / f"{name}.parquet" / f"{self.source}-{part:05d}.parquet"
 
@@ -256,6 +277,14 @@ class Journal:
         shutil.rmtree(self.staging, ignore_errors=True)
         for left in self.out.rglob(".*.tmp"):
             left.unlink(missing_ok=True)
+
+
+def _token(path: Path) -> str | None:
+    """Return the record that a table is of; None where the file is not whole."""
+    try:
+        return (pq.read_metadata(path).metadata or {}).get(_TOKEN, b"").decode()
+    except (OSError, pa.ArrowException):
+        return None
 
 
 def _json(path: Path) -> dict[str, Any]:
