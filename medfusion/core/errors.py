@@ -123,6 +123,10 @@ class RunStopped(MedfusionError):
     """A long run cannot go on (exit code 1); what is finished is kept, and the same command goes on from there."""
 
 
+class ReviewUnavailable(MedfusionError):
+    """The database of decisions cannot be used now (exit code 1); what is not confirmed is not recorded."""
+
+
 class FirewallBreach(MedfusionError):
     """A record later than the prediction time was about to reach a model."""
 

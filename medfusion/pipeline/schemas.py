@@ -9,11 +9,12 @@ from medfusion.cohort import TABLES
 from medfusion.core.schema import TableSchema, write_schemas
 from medfusion.modalities import discover
 from medfusion.outputs.tables import SCHEMAS
+from medfusion.review.tables import SCHEMAS as REVIEW
 
 
 def all_schemas() -> list[TableSchema]:
-    """Return the schemas of the cohort, of each modality, and of what scoring writes."""
-    return [*TABLES, *(table for modality in discover().values() for table in modality.tables), *SCHEMAS]
+    """Return the schemas of the cohort, of each modality, of what scoring writes, and of what an audit exports."""
+    return [*TABLES, *(table for modality in discover().values() for table in modality.tables), *SCHEMAS, *REVIEW]
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import medfusion
 
 PACKAGE = Path(medfusion.__file__).parent
 ROOT = PACKAGE.parent
-STAGES = ("cohort", "modalities", "evidence", "fusion", "explain", "evaluation", "outputs", "deidentify")
+STAGES = ("cohort", "modalities", "evidence", "fusion", "explain", "evaluation", "outputs", "deidentify", "review")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -65,6 +65,7 @@ def test_only_the_command_line_imports_the_pipeline():
 
 def test_the_command_line_starts_without_the_heavy_libraries():
     heavy = ["torch", "monai", "sklearn", "pandas", "xgboost", "shap", "scipy", "pyarrow", "pydicom", "matplotlib"]
+    heavy += ["sqlalchemy", "alembic"]
     code = f"import sys, medfusion.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
