@@ -25,7 +25,8 @@ _NICE = np.array([*_LOW, 0.5, *(1.0 - risk for risk in reversed(_LOW))])
 _HEAD = 0.62
 _MAX_LABEL = 44
 _LABEL_STYLES: dict[str, dict[str, Any]] = {
-    "end": {"fontsize": 11, "fontweight": "bold", "color": _INK},
+    "base": {"fontsize": 11, "fontweight": "bold", "color": _INK},
+    "risk": {"fontsize": 11, "fontweight": "bold", "color": _INK},
     "modality": {"fontsize": 11, "fontweight": "bold", "color": _INK, "parse_math": False},
     "feature": {"fontsize": 9.5, "color": "#3e4c59", "parse_math": False},
     "absent": {"fontsize": 11, "color": _GREY, "style": "italic", "parse_math": False},
@@ -33,11 +34,20 @@ _LABEL_STYLES: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
-    """A row of the picture: from one place on the scale to another."""
+class Step:
+    """A row of the picture: from one place on the scale to another.
 
-    label: str
+    Attributes
+    ----------
+    kind : {"base", "modality", "feature", "absent", "risk"}
+    label : str
+        Name of the modality or feature, with what was observed; empty for the base and the risk.
+    start, end : float
+        Log-odds.
+    """
+
     kind: str
+    label: str
     start: float
     end: float
 
@@ -60,8 +70,8 @@ def waterfall(report: RiskReport, top: int = TOP) -> Figure:
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
 
-    steps = _steps(report, top)
-    heights = np.array([0.30 if step.kind == "feature" else 0.44 for step in steps])
+    rows = steps(report, top)
+    heights = np.array([0.30 if step.kind == "feature" else 0.44 for step in rows])
     centres = np.cumsum(heights) - heights / 2
     body_height = float(heights.sum()) + 0.95
     figure = Figure(figsize=(9.6, _HEAD + body_height), layout="constrained")
@@ -69,17 +79,17 @@ def waterfall(report: RiskReport, top: int = TOP) -> Figure:
     head, body = parts
     _headline(head, report)
     axes = body.subplots()
-    limits = _limits(steps, report)
-    axes.set(xlim=limits, ylim=(float(heights.sum()) + 0.05, -0.05))
-    for step, centre, height in zip(steps, centres, heights, strict=True):
+    low, high = limits(rows, report)
+    axes.set(xlim=(low, high), ylim=(float(heights.sum()) + 0.05, -0.05))
+    for step, centre, height in zip(rows, centres, heights, strict=True):
         _draw(axes, step, float(centre), float(height))
-    _connect(axes, steps, centres)
-    _end(axes, float(centres[0]), steps[0].end, None, None)
-    _end(axes, float(centres[-1]), steps[-1].end, report.risk_low, report.risk_high)
-    axes.set_yticks(centres, [step.label for step in steps])
-    for label, step in zip(axes.get_yticklabels(), steps, strict=True):
+    _connect(axes, rows, centres)
+    _end(axes, float(centres[0]), rows[0].end, None, None)
+    _end(axes, float(centres[-1]), rows[-1].end, report.risk_low, report.risk_high)
+    axes.set_yticks(centres, [_said(step) for step in rows])
+    for label, step in zip(axes.get_yticklabels(), rows, strict=True):
         label.set(**_LABEL_STYLES[step.kind])
-    _scales(axes, *limits)
+    _scales(axes, low, high)
     return figure
 
 
@@ -93,23 +103,35 @@ def _headline(head: SubFigure, report: RiskReport) -> None:
         head.text(x + 0.02, 0.22, said, fontsize=10, color=_GREY, va="center")
 
 
-def _steps(report: RiskReport, top: int) -> list[_Step]:
+def steps(report: RiskReport, top: int = TOP) -> list[Step]:
+    """Return the rows of a ledger's picture, from the base rate to the risk.
+
+    Parameters
+    ----------
+    report : RiskReport
+    top : int
+        Features per modality; the others are folded into one row with their sum.
+    """
     ledger = report.explanation
-    steps = [_Step("Base rate", "end", ledger.base, ledger.base)]
+    found = [Step("base", "", ledger.base, ledger.base)]
     at = ledger.base
     for name in report.ordered():
         if not report.present[name]:
-            steps.append(_Step(f"{name}: not there", "absent", at, at))
+            found.append(Step("absent", name, at, at))
             continue
         share = ledger.by_modality[name]
-        steps.append(_Step(name, "modality", at, at + share))
+        found.append(Step("modality", name, at, at + share))
         inner = at
         for line in fold(ledger.by_feature.get(name, ()), top):
-            label = _label(line)
-            steps.append(_Step(label, "feature", inner, inner + line.share))
+            found.append(Step("feature", _label(line), inner, inner + line.share))
             inner += line.share
         at += share
-    return [*steps, _Step("Risk", "end", ledger.logit, ledger.logit)]
+    return [*found, Step("risk", "", ledger.logit, ledger.logit)]
+
+
+def _said(step: Step) -> str:
+    """Return what stands beside a row."""
+    return {"base": "Base rate", "risk": "Risk", "absent": f"{step.label}: not there"}.get(step.kind, step.label)
 
 
 def _label(line: FeatureShare) -> str:
@@ -122,7 +144,7 @@ def _shortened(text: str, room: int = _MAX_LABEL) -> str:
     return text if len(text) <= room else text[: room - 1] + "…"
 
 
-def _limits(steps: list[_Step], report: RiskReport) -> tuple[float, float]:
+def limits(steps: list[Step], report: RiskReport) -> tuple[float, float]:
     """Return the ends of the scale, with room for the numbers beside the bars."""
     places = [place for step in steps for place in (step.start, step.end)]
     for risk in (report.risk_low, report.risk_high):
@@ -133,7 +155,7 @@ def _limits(steps: list[_Step], report: RiskReport) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _draw(axes: Axes, step: _Step, centre: float, height: float) -> None:
+def _draw(axes: Axes, step: Step, centre: float, height: float) -> None:
     """Draw the bar of a modality or a feature, with its number on the side where the bar ends."""
     if step.kind not in {"modality", "feature"}:
         return
@@ -176,7 +198,7 @@ def _number(axes: Axes, x: float, y: float, text: str, side: int, *, bold: bool)
     )
 
 
-def _connect(axes: Axes, steps: list[_Step], centres: np.ndarray) -> None:
+def _connect(axes: Axes, steps: list[Step], centres: np.ndarray) -> None:
     """Lead from where each bar ends to where the next modality begins."""
     main = [index for index, step in enumerate(steps) if step.kind != "feature"]
     for here, there in pairwise(main):
@@ -192,7 +214,7 @@ def _scales(axes: Axes, low: float, high: float) -> None:
     axes.tick_params(axis="x", colors=_GREY, labelsize=9)
     axes.set_xlabel("log-odds", color=_GREY, fontsize=9.5)
     above = axes.secondary_xaxis("top")
-    shown = _spread(_NICE[(logit(_NICE) > low) & (logit(_NICE) < high)], high - low)
+    shown = ticks(low, high)
     above.set_xticks(logit(shown), [f"{100 * risk:.3g} %" for risk in shown])
     above.tick_params(colors=_GREY, labelsize=9)
     above.spines["top"].set_color(_GREY)
@@ -200,10 +222,10 @@ def _scales(axes: Axes, low: float, high: float) -> None:
         axes.axvline(place, color="#e9ecef", linewidth=0.8, zorder=0)
 
 
-def _spread(risks: np.ndarray, width: float) -> np.ndarray:
-    """Leave out ticks that would touch the one before."""
+def ticks(low: float, high: float) -> np.ndarray:
+    """Return round probabilities for a scale from ``low`` to ``high`` log-odds, far enough apart to be read."""
     kept: list[float] = []
-    for risk in risks:
-        if not kept or logit(risk) - logit(kept[-1]) > 0.07 * width:
-            kept.append(float(risk))
+    for risk in _NICE[(logit(_NICE) > low) & (logit(_NICE) < high)].tolist():
+        if not kept or logit(risk) - logit(kept[-1]) > 0.07 * (high - low):
+            kept.append(risk)
     return np.array(kept)
