@@ -328,7 +328,7 @@ def test_distances_are_those_of_standardised_features():
     scaled = np.nan_to_num(scaled)  # what is missing is the mean
     expected = cdist(scaled, scaled[:1])[:, 0] / np.median(pdist(scaled))
     found = space.distances(Embedding(values[:1], present[:1], names))[present]
-    np.testing.assert_allclose(found, expected, rtol=0.1)
+    np.testing.assert_allclose(found, expected, rtol=0.1, atol=1e-6)
     np.testing.assert_allclose(found[1:] / expected[1:], found[1] / expected[1], rtol=1e-4)
 
 
