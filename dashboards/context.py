@@ -10,9 +10,11 @@ from dashboards import access
 from dashboards.access import Reader
 from dashboards.scores import Scores
 from dashboards.settings import Settings
-from medfusion.pipeline import RiskModel, load_model
+from medfusion.pipeline import RiskModel, load_model, scores_changed
 from medfusion.review import ReviewStore
 
+_LOOK_SECONDS = 30
+"""How long it may take until what is being scored now is seen."""
 __all__ = ["Reader", "cohort_folder", "model", "reader", "scores", "settings", "store"]
 
 
@@ -26,10 +28,11 @@ def scores() -> Scores:
 
     Raises
     ------
-    dashboards.scores.ScoresUnusable
-        If the folder is empty, damaged, or of an unknown version; the text says what to do.
+    medfusion.core.errors.DataError
+        If the folder is empty, damaged, or of an older version; see `medfusion.pipeline.open_scores`.
     """
-    return _scores(settings().scores)
+    folder = settings().scores
+    return _scores(folder, _changed(folder))
 
 
 def store() -> ReviewStore:
@@ -59,8 +62,13 @@ def reader() -> Reader:
     return access.reader(settings())
 
 
-@st.cache_resource(show_spinner=False)
-def _scores(folder: Path) -> Scores:
+@st.cache_data(ttl=_LOOK_SECONDS, show_spinner=False)
+def _changed(folder: Path) -> int:
+    return scores_changed(folder)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _scores(folder: Path, changed: int) -> Scores:
     return Scores.open(folder)
 
 

@@ -1,4 +1,4 @@
-"""The scored samples as a worklist asks for them: filtered, sorted and paged in the Parquet files, never loaded whole."""
+"""The scored samples as a worklist asks for them: filtered, sorted and paged in their files, never loaded whole."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ REASONS = 3
 """Lines of the ledger that stand for it in a worklist."""
 _NO_REASON = r"^\((\d+ others|average .*)\)$"
 """Lines that say nothing about this patient: what was folded, and what everybody has."""
-NOBODY = pa.table({
-    "subject_id": pa.array([], pa.string()),
-    "prediction_time": pa.array([], pa.timestamp("us")),
-    "readers": pa.array([], pa.int64()),
-    "verdict": pa.array([], pa.string()),
-})
+NOBODY = pa.table(
+    {
+        "subject_id": pa.array([], pa.string()),
+        "prediction_time": pa.array([], pa.timestamp("us")),
+        "readers": pa.array([], pa.int64()),
+        "verdict": pa.array([], pa.string()),
+    }
+)
 """Decisions where nobody has decided."""
 _EARLIER = "PARTITION BY subject_id ORDER BY prediction_time"
 

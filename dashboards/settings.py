@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 VARIABLE = "MEDFUSION_DASHBOARD"
-"""Of the environment: the settings as JSON, where other users of the machine cannot read them, unlike a command line."""
+"""Of the environment, which other users of the machine cannot read, unlike a command line: the settings as JSON."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ import warnings
 
 from rich.markup import escape
 
-from medfusion.cli import audit, export, making, scoring, using
+from medfusion.cli import audit, dashboard, export, making, scoring, using
 from medfusion.cli.app import app
 from medfusion.cli.options import DATA_PROBLEM, WRONG_USAGE
 from medfusion.cli.show import err_console, show_warning
 from medfusion.core.errors import MedfusionError, MedfusionWarning, UsageError
 
-COMMANDS = (making, using, scoring, export, audit)
+COMMANDS = (making, using, scoring, dashboard, audit, export)
 """Modules whose commands are registered with the application by importing them."""
 
 

@@ -13,7 +13,7 @@ from medfusion.pipeline.patient import Changes, Desk, Patient, run_fingerprints
 from medfusion.pipeline.recalibrate import Recalibrated, recalibrate
 from medfusion.pipeline.reproduce import Reproduction, reproduce
 from medfusion.pipeline.score import Scoring, plan, score, watch
-from medfusion.pipeline.scored import ScoreFiles, open_scores
+from medfusion.pipeline.scored import ScoreFiles, open_scores, scores_changed
 from medfusion.pipeline.similar import Similar, TrainingCohort
 from medfusion.pipeline.train import Training, train
 from medfusion.pipeline.use import Opened, explain, open_for_use
@@ -53,6 +53,7 @@ __all__ = [
     "run_demo",
     "run_fingerprints",
     "score",
+    "scores_changed",
     "train",
     "validate",
     "watch",

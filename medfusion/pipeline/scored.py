@@ -74,6 +74,11 @@ def open_scores(folder: Path) -> ScoreFiles:
     )
 
 
+def scores_changed(folder: Path) -> int:
+    """Return a number that changes whenever a part of a folder of scores is finished."""
+    return Journal.last_finished(folder)
+
+
 def _schema(file: Path) -> pa.Schema:
     schema = pq.read_schema(file)
     if missing := [column.name for column in PREDICTIONS.columns if column.name not in schema.names]:

@@ -1,0 +1,39 @@
+"""The application: who comes in, in which language, to which page. Started by `medfusion dashboard`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from dashboards import access, context, language, shell, trouble
+from dashboards.access import Role
+from dashboards.language import _
+
+PAGES = Path(__file__).parent / "pages"
+
+
+def main() -> None:
+    """Draw what the reader may see."""
+    st.set_page_config(page_title="medfusion", layout="wide")
+    st.session_state.setdefault(language.STATE, language.preferred(st.context.locale))
+    shell.research_use()
+    with trouble.told():
+        settings, store = context.settings(), context.store()
+        who = access.admit(settings, store)
+        page = st.navigation(_pages(who))
+        shell.tools(who, settings, store)
+        page.run()
+
+
+def _pages(who: access.Reader) -> list[st.Page]:
+    """Return the pages that a reader's roles open."""
+    every = [
+        (st.Page(PAGES / "worklist.py", title=_("Worklist"), default=True), (Role.REVIEWER,)),
+        (st.Page(PAGES / "patient.py", title=_("Patient")), (Role.REVIEWER,)),
+    ]
+    return [page for page, roles in every if who.may(*roles)]
+
+
+if __name__ == "__main__":
+    main()
