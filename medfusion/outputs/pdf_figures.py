@@ -13,7 +13,8 @@ from medfusion.core.types import FloatArray
 from medfusion.core.views import ImageView
 from medfusion.outputs.ledger import RiskReport, signed
 from medfusion.outputs.pdf_canvas import INK, LEFT, PALE, RIGHT, SOFT, Sheet
-from medfusion.outputs.waterfall import LOWERS, RAISES, Step, limits, steps, ticks
+from medfusion.outputs.steps import Step, limits, steps_of, ticks
+from medfusion.outputs.waterfall import LOWERS, RAISES
 
 if TYPE_CHECKING:
     from medfusion.outputs.pdf import Language
@@ -58,14 +59,15 @@ def draw_risk(sheet: Sheet, report: RiskReport, language: Language) -> None:
 def rows_of(report: RiskReport, most: int) -> list[Step]:
     """Return the rows of the waterfall, with as many features per modality as there is room for, or none."""
     for top in range(_TOP, 0, -1):
-        if len(rows := steps(report, top)) <= most:
+        if len(rows := steps_of(report, top)) <= most:
             return rows
     return [step for step in rows if step.kind != "feature"]
 
 
 def draw_reasons(sheet: Sheet, rows: Sequence[Step], report: RiskReport, language: Language) -> None:
     """Draw the ledger from the base rate down to the risk, each modality opened into its features."""
-    low, high = limits(list(rows), report)
+    _ = language._
+    low, high = limits(rows, report)
     left, width = LEFT + _LABELS, RIGHT - LEFT - _LABELS
     sheet.y -= _AXIS
     bottom = sheet.y - _ROW * len(rows)
@@ -78,20 +80,19 @@ def draw_reasons(sheet: Sheet, rows: Sequence[Step], report: RiskReport, languag
         sheet.line((x, sheet.y), (x, bottom), "#e4e7eb")
         sheet.text(x, sheet.y + 4, language.percent(risk), 7.5, colour=SOFT, align="centre")
     for number, step in enumerate(rows):
-        _draw_row(sheet, step, sheet.y - _ROW * (number + 1), place, language)
+        said = {0: _("Base rate"), len(rows) - 1: _("Risk")}.get(number, step.label)
+        _draw_row(sheet, step, said, sheet.y - _ROW * (number + 1), place, language)
     sheet.y = bottom - 11
-    sheet.text(left, sheet.y, language._("raises the risk"), 8, colour=RAISES)
-    across = left + sheet.width(language._("raises the risk"), 8) + 14
-    sheet.text(across, sheet.y, language._("lowers the risk"), 8, colour=LOWERS)
-    sheet.text(RIGHT, sheet.y, language._("numbers are log-odds"), 8, colour=SOFT, align="right")
+    sheet.text(left, sheet.y, _("raises the risk"), 8, colour=RAISES)
+    across = left + sheet.width(_("raises the risk"), 8) + 14
+    sheet.text(across, sheet.y, _("lowers the risk"), 8, colour=LOWERS)
+    sheet.text(RIGHT, sheet.y, _("numbers are log-odds"), 8, colour=SOFT, align="right")
     sheet.y -= 6
 
 
-def _draw_row(sheet: Sheet, step: Step, y: float, place: Place, language: Language) -> None:
-    _ = language._
-    said = {"base": _("Base rate"), "risk": _("Risk")}.get(step.kind, step.label)
+def _draw_row(sheet: Sheet, step: Step, said: str, y: float, place: Place, language: Language) -> None:
     if step.kind == "absent":
-        said = _("{modality}: not available").format(modality=step.label)
+        said = language._("{modality}: not available").format(modality=step.label.rpartition(": ")[0])
     inner = step.kind == "feature"
     baseline = y + 3.4
     if step.kind == "modality":
@@ -101,11 +102,11 @@ def _draw_row(sheet: Sheet, step: Step, y: float, place: Place, language: Langua
         baseline,
         said,
         8 if inner else 9,
-        bold=step.kind in {"base", "modality", "risk"},
+        bold=step.kind in {"end", "modality"},
         colour=SOFT if step.kind == "absent" else INK,
         room=_LABELS - 16,
     )
-    if step.kind in {"base", "risk"}:
+    if step.kind == "end":
         sheet.diamond(place(step.end), y + _ROW / 2, 4)
         shown = language.percent(float(expit(step.end)))
         sheet.text(place(step.end) + 8, baseline, shown, 9, bold=True)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import expit, logit
 
-from medfusion.core.types import FeatureShare
-from medfusion.outputs.fold import fold
-from medfusion.outputs.ledger import TOP, RiskReport, feature_text, percent, signed
+from medfusion.outputs.ledger import TOP, RiskReport, percent, signed
+from medfusion.outputs.steps import Step, limits, shortened, steps_of, ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,36 +18,13 @@ if TYPE_CHECKING:
 RAISES, LOWERS = "#D55E00", "#0072B2"
 """Vermilion and blue of the Okabe-Ito palette: told apart with every kind of colour vision."""
 _INK, _GREY, _PALE = "#1f2933", "#7b8794", "#f3f5f7"
-_LOW = (0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
-_NICE = np.array([*_LOW, 0.5, *(1.0 - risk for risk in reversed(_LOW))])
 _HEAD = 0.62
-_MAX_LABEL = 44
 _LABEL_STYLES: dict[str, dict[str, Any]] = {
-    "base": {"fontsize": 11, "fontweight": "bold", "color": _INK},
-    "risk": {"fontsize": 11, "fontweight": "bold", "color": _INK},
+    "end": {"fontsize": 11, "fontweight": "bold", "color": _INK},
     "modality": {"fontsize": 11, "fontweight": "bold", "color": _INK, "parse_math": False},
     "feature": {"fontsize": 9.5, "color": "#3e4c59", "parse_math": False},
     "absent": {"fontsize": 11, "color": _GREY, "style": "italic", "parse_math": False},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A row of the picture: from one place on the scale to another.
-
-    Attributes
-    ----------
-    kind : {"base", "modality", "feature", "absent", "risk"}
-    label : str
-        Name of the modality or feature, with what was observed; empty for the base and the risk.
-    start, end : float
-        Log-odds.
-    """
-
-    kind: str
-    label: str
-    start: float
-    end: float
 
 
 def waterfall(report: RiskReport, top: int = TOP) -> Figure:
@@ -70,8 +45,8 @@ def waterfall(report: RiskReport, top: int = TOP) -> Figure:
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
 
-    rows = steps(report, top)
-    heights = np.array([0.30 if step.kind == "feature" else 0.44 for step in rows])
+    steps = steps_of(report, top)
+    heights = np.array([0.30 if step.kind == "feature" else 0.44 for step in steps])
     centres = np.cumsum(heights) - heights / 2
     body_height = float(heights.sum()) + 0.95
     figure = Figure(figsize=(9.6, _HEAD + body_height), layout="constrained")
@@ -79,80 +54,28 @@ def waterfall(report: RiskReport, top: int = TOP) -> Figure:
     head, body = parts
     _headline(head, report)
     axes = body.subplots()
-    low, high = limits(rows, report)
-    axes.set(xlim=(low, high), ylim=(float(heights.sum()) + 0.05, -0.05))
-    for step, centre, height in zip(rows, centres, heights, strict=True):
+    ends = limits(steps, report)
+    axes.set(xlim=ends, ylim=(float(heights.sum()) + 0.05, -0.05))
+    for step, centre, height in zip(steps, centres, heights, strict=True):
         _draw(axes, step, float(centre), float(height))
-    _connect(axes, rows, centres)
-    _end(axes, float(centres[0]), rows[0].end, None, None)
-    _end(axes, float(centres[-1]), rows[-1].end, report.risk_low, report.risk_high)
-    axes.set_yticks(centres, [_said(step) for step in rows])
-    for label, step in zip(axes.get_yticklabels(), rows, strict=True):
+    _connect(axes, steps, centres)
+    _end(axes, float(centres[0]), steps[0].end, None, None)
+    _end(axes, float(centres[-1]), steps[-1].end, report.risk_low, report.risk_high)
+    axes.set_yticks(centres, [step.label for step in steps])
+    for label, step in zip(axes.get_yticklabels(), steps, strict=True):
         label.set(**_LABEL_STYLES[step.kind])
-    _scales(axes, low, high)
+    _scales(axes, *ends)
     return figure
 
 
 def _headline(head: SubFigure, report: RiskReport) -> None:
     when = report.prediction_time.isoformat(sep=" ", timespec="minutes")
     head.text(0.012, 0.72, f"Risk {report.risk_text()}", fontsize=16, fontweight="bold", color=_INK, va="center")
-    who = _shortened(f"Subject {report.subject_id}") + f", seen from {when}"
+    who = shortened(f"Subject {report.subject_id}") + f", seen from {when}"
     head.text(0.012, 0.22, who, fontsize=10.5, color=_GREY, va="center", parse_math=False)
     for x, colour, said in ((0.705, RAISES, "raises the risk"), (0.85, LOWERS, "lowers the risk")):
         head.text(x, 0.22, "■", fontsize=11, color=colour, va="center")
         head.text(x + 0.02, 0.22, said, fontsize=10, color=_GREY, va="center")
-
-
-def steps(report: RiskReport, top: int = TOP) -> list[Step]:
-    """Return the rows of a ledger's picture, from the base rate to the risk.
-
-    Parameters
-    ----------
-    report : RiskReport
-    top : int
-        Features per modality; the others are folded into one row with their sum.
-    """
-    ledger = report.explanation
-    found = [Step("base", "", ledger.base, ledger.base)]
-    at = ledger.base
-    for name in report.ordered():
-        if not report.present[name]:
-            found.append(Step("absent", name, at, at))
-            continue
-        share = ledger.by_modality[name]
-        found.append(Step("modality", name, at, at + share))
-        inner = at
-        for line in fold(ledger.by_feature.get(name, ()), top):
-            found.append(Step("feature", _label(line), inner, inner + line.share))
-            inner += line.share
-        at += share
-    return [*found, Step("risk", "", ledger.logit, ledger.logit)]
-
-
-def _said(step: Step) -> str:
-    """Return what stands beside a row."""
-    return {"base": "Base rate", "risk": "Risk", "absent": f"{step.label}: not there"}.get(step.kind, step.label)
-
-
-def _label(line: FeatureShare) -> str:
-    """Name a feature and what was observed, each cut where it would leave no room for the other."""
-    value = _shortened(line.value, _MAX_LABEL // 2) if isinstance(line.value, str) else line.value
-    return feature_text(_shortened(line.feature, _MAX_LABEL - len(feature_text("", value))), value)
-
-
-def _shortened(text: str, room: int = _MAX_LABEL) -> str:
-    return text if len(text) <= room else text[: room - 1] + "…"
-
-
-def limits(steps: list[Step], report: RiskReport) -> tuple[float, float]:
-    """Return the ends of the scale, with room for the numbers beside the bars."""
-    places = [place for step in steps for place in (step.start, step.end)]
-    for risk in (report.risk_low, report.risk_high):
-        if risk is not None and 0.0 < risk < 1.0:
-            places.append(float(logit(risk)))
-    low, high = min(places), max(places)
-    margin = max(0.14 * (high - low), 0.25)
-    return low - margin, high + margin
 
 
 def _draw(axes: Axes, step: Step, centre: float, height: float) -> None:
@@ -220,12 +143,3 @@ def _scales(axes: Axes, low: float, high: float) -> None:
     above.spines["top"].set_color(_GREY)
     for place in logit(shown):
         axes.axvline(place, color="#e9ecef", linewidth=0.8, zorder=0)
-
-
-def ticks(low: float, high: float) -> np.ndarray:
-    """Return round probabilities for a scale from ``low`` to ``high`` log-odds, far enough apart to be read."""
-    kept: list[float] = []
-    for risk in _NICE[(logit(_NICE) > low) & (logit(_NICE) < high)].tolist():
-        if not kept or logit(risk) - logit(kept[-1]) > 0.07 * (high - low):
-            kept.append(risk)
-    return np.array(kept)
