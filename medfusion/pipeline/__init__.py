@@ -7,13 +7,13 @@ from medfusion.pipeline.data import Settings, Track, build_modalities
 from medfusion.pipeline.demo import Demo, run_demo
 from medfusion.pipeline.drift import drift
 from medfusion.pipeline.model import Predictions, RiskModel
-from medfusion.pipeline.model_folder import load_model
+from medfusion.pipeline.model_folder import load_for, load_model
 from medfusion.pipeline.parts import Options
 from medfusion.pipeline.patient import Changes, Desk, Patient, run_fingerprints
 from medfusion.pipeline.recalibrate import Recalibrated, recalibrate
 from medfusion.pipeline.reproduce import Reproduction, reproduce
 from medfusion.pipeline.score import Scoring, plan, score, watch
-from medfusion.pipeline.scored import ScoreFiles, open_scores, scores_changed
+from medfusion.pipeline.scored import ScoreFiles, open_scores, scored_at, scores_changed
 from medfusion.pipeline.similar import Similar, TrainingCohort
 from medfusion.pipeline.train import Training, train
 from medfusion.pipeline.use import Opened, explain, open_for_use
@@ -44,6 +44,7 @@ __all__ = [
     "drift",
     "evaluate_model",
     "explain",
+    "load_for",
     "load_model",
     "open_for_use",
     "open_scores",
@@ -53,6 +54,7 @@ __all__ = [
     "run_demo",
     "run_fingerprints",
     "score",
+    "scored_at",
     "scores_changed",
     "train",
     "validate",

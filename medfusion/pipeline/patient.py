@@ -16,12 +16,13 @@ from medfusion.core.errors import Problem, UsageError
 from medfusion.core.folder import CohortFolder
 from medfusion.core.protocols import Editable
 from medfusion.core.types import Records, Sample
+from medfusion.core.views import View
 from medfusion.outputs.ledger import RiskReport
 from medfusion.outputs.tables import value_text
 from medfusion.pipeline.inputs import as_trained, require_same_inputs
 from medfusion.pipeline.model import Payloads, Predictions, RiskModel
 from medfusion.pipeline.parts import Options
-from medfusion.pipeline.use import model_task, report_of, sample_of
+from medfusion.pipeline.use import model_task, report_of, sample_of, views_of
 from medfusion.pipeline.worth import Worth, worth_of
 from medfusion.scoring import FileContents, input_hashes
 
@@ -119,6 +120,10 @@ class Patient:
         """Return the risk, its ledger and what a screen shows of each modality."""
         problems: list[Problem] = []
         return report_of(self.model, self.sample, self._predicted(self.payloads, self.facts), self.payloads, problems)
+
+    def views(self) -> dict[str, list[View]]:
+        """Return what a screen shows of each modality, without a share on it: for whoever is not to know the risk."""
+        return views_of(self.model, self.payloads, dict.fromkeys(self.payloads, ()), [])
 
     def editable(self) -> dict[str, list[EditableValue]]:
         """List the values that `what_if` may change, by modality."""

@@ -118,7 +118,7 @@ def report_of(
         risk_low=float(predictions.interval[0, 0]),
         risk_high=float(predictions.interval[0, 1]),
         present=dict(zip(model.evidence, predictions.present[0].tolist(), strict=True)),
-        views=_views(model, payloads, explanation.by_feature, problems),
+        views=views_of(model, payloads, explanation.by_feature, problems),
         findings=model.findings(predictions, 0),
         distances={name: each[0] for name, each in predictions.distances.items() if each[0] is not None},
         model_id=model.model_id,
@@ -132,9 +132,10 @@ def _is_at(moment: datetime, at: datetime) -> bool:
     return moment == at if at.tzinfo else moment.replace(tzinfo=None) == at
 
 
-def _views(
+def views_of(
     model: RiskModel, payloads: Payloads, lines: Mapping[str, Sequence[FeatureShare]], problems: list[Problem]
 ) -> dict[str, list[View]]:
+    """Return what a screen shows of one sample, by modality; what can no longer be read goes to ``problems``."""
     views = {}
     for name, (payload,) in payloads.items():
         if payload is None or name not in lines:

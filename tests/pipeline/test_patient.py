@@ -17,7 +17,7 @@ from medfusion.core.errors import DataError, UsageError
 from medfusion.core.types import Embedding
 from medfusion.fusion.recalibration import Recalibration
 from medfusion.outputs.ledger import footnotes, ledger_json
-from medfusion.pipeline import Desk, TrainingCohort, explain, open_for_use, run_fingerprints, score
+from medfusion.pipeline import Desk, TrainingCohort, explain, open_for_use, run_fingerprints, score, scored_at
 from medfusion.pipeline.similar import Space
 from medfusion.pipeline.worth import LEVELS, SHARES, quantiles
 
@@ -207,6 +207,9 @@ def test_the_risk_is_the_scored_one_and_a_changed_file_is_noticed(desk, trained,
     assert again.facts["age_years"] == 41.0
     assert again.is_as_scored(rows[0]["input_hash"], runs) is False
     assert run_fingerprints(tmp_path / "scores", "another") == []
+    last = rows[-1]
+    assert scored_at(tmp_path / "scores", last["subject_id"], last["prediction_time"]) == last["scored_at"]
+    assert scored_at(tmp_path / "scores", "nobody", last["prediction_time"]) is None
 
 
 def test_of_others_nothing_is_read_once_the_cohort_is_indexed(desk, whole, copied):
