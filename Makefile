@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types doctests tests notebooks schemas catalogues screenshots browser clean
+.PHONY: demo test lint types doctests tests notebooks schemas catalogues screenshots browser viewer clean
 
-demo: .venv/.demo-ready
+demo: .venv/.demo-ready viewer
 	$(BIN)/medfusion demo --out demo
 
 test: lint types doctests tests notebooks
@@ -18,7 +18,7 @@ lint: .venv/.test-ready
 types: .venv/.test-ready
 	$(BIN)/mypy
 
-doctests: .venv/.test-ready browser
+doctests: .venv/.test-ready
 	$(BIN)/pytest --doctest-modules medfusion dashboards
 
 tests: .venv/.test-ready browser
@@ -49,6 +49,14 @@ browser:
 	  apt-get install -y -qq --no-install-recommends chromium fonts-nanum; } || \
 	  echo "chromium is not installed: tests in a browser will be skipped"
 
+VIEWER := dashboards/viewer/frontend
+viewer: dashboards/viewer/static/index.html
+
+# The images' viewer of the dashboard; needs node 18 or newer, and nothing of it at run time.
+dashboards/viewer/static/index.html: $(wildcard $(VIEWER)/*.js $(VIEWER)/*.json $(VIEWER)/*.html $(VIEWER)/*.css)
+	cd $(VIEWER) && npm ci --silent --no-fund --no-audit && npm run --silent build
+	touch $@
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
@@ -57,10 +65,10 @@ browser:
 	$(PIP) install -c constraints.txt -e '.[pretrained]'
 	touch $@
 
-.venv/.test-ready: .venv/bin/python pyproject.toml constraints.txt
+.venv/.test-ready: .venv/bin/python pyproject.toml constraints.txt dashboards/viewer/static/index.html
 	$(PIP) install -c constraints.txt torch==2.13.0
 	$(PIP) install -c constraints.txt -e '.[dev]'
 	touch $@
 
 clean:
-	rm -rf .venv demo build dist *.egg-info
+	rm -rf .venv demo build dist *.egg-info $(VIEWER)/node_modules dashboards/viewer/static

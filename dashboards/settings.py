@@ -22,8 +22,11 @@ class Settings:
         Folder written by `medfusion score`.
     reviews : str
         Database URL of the decisions and the audit trail.
-    cohort, model, evaluation : Path or None
-        The cohort that was scored, the model that scored it, and a folder written by `medfusion evaluate`.
+    cohort, model, training, evaluation : Path or None
+        The cohort that was scored, the model that scored it, the cohort that it was trained on, and a folder written by
+        `medfusion evaluate`.
+    cache : Path or None
+        Where embeddings of images are kept.
     sign_in : bool
         Whether readers sign in with an OpenID provider; if not, the dashboard is for the user of this machine alone.
     roles_claim : str
@@ -45,7 +48,9 @@ class Settings:
     reviews: str
     cohort: Path | None = None
     model: Path | None = None
+    training: Path | None = None
     evaluation: Path | None = None
+    cache: Path | None = None
     sign_in: bool = False
     roles_claim: str = "roles"
     roles: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -62,7 +67,7 @@ class Settings:
             If something is missing or unknown.
         """
         said: dict[str, Any] = json.loads(text)
-        for name in ("scores", "cohort", "model", "evaluation"):
+        for name in ("scores", "cohort", "model", "training", "evaluation", "cache"):
             said[name] = Path(said[name]) if said.get(name) else None
         roles: dict[str, list[str]] = said.pop("roles", {})
         return cls(**said, roles=tuple((role, tuple(values)) for role, values in roles.items()))

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from medfusion.cli.app import app
+from medfusion.cli.options import CacheFolder, NoCache, cache_folder
 from medfusion.cli.show import say
 from medfusion.core.errors import MissingExtra, UsageError
 
@@ -36,6 +37,9 @@ def dashboard(
     model: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="The model that scored it: what-if, similar patients.")
     ] = None,
+    training: Annotated[
+        Path | None, typer.Option(metavar="COHORT", help="The cohort that the model was trained on: similar patients.")
+    ] = None,
     evaluation: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder written by `medfusion evaluate`.")
     ] = None,
@@ -56,6 +60,8 @@ def dashboard(
         bool, typer.Option("--blinded", help="Hide risks from readers until their first opinion of a patient.")
     ] = False,
     timeout: Annotated[float, typer.Option(min=1, metavar="MINUTES", help="Sign out after so long a pause.")] = 15.0,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
 ) -> None:
     """Start the dashboard: worklist, patients, decisions; until it is interrupted.
 
@@ -72,14 +78,16 @@ def dashboard(
     from medfusion.pipeline import open_scores  # noqa: PLC0415 - commands import what they need
 
     open_scores(scores)
-    for folder, file in ((cohort, "cohort.toml"), (model, "state.json")):
+    for folder, file in ((cohort, "cohort.toml"), (model, "state.json"), (training, "cohort.toml")):
         if folder is not None and not (folder / file).is_file():
             raise UsageError(f"{folder} holds no {file}; name another folder")
     settings = {
         "scores": str(scores.resolve()),
         "cohort": _absolute(cohort),
         "model": _absolute(model),
+        "training": _absolute(training),
         "evaluation": _absolute(evaluation),
+        "cache": _absolute(cache_folder(cache, no_cache)),
         "reviews": reviews or f"sqlite:///{scores.resolve() / 'reviews.db'}",
         "sign_in": auth is not None,
         "blinded": blinded,

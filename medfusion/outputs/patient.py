@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MAX_SERIES = 12
+_MAX_SLICES = 6
 _NUMBERED_CELLS = 8
 _CELL_OPACITY = 0.62
 _WORD_OPACITY = 0.5
@@ -49,7 +50,7 @@ def patient_page(report: RiskReport) -> str:
             "name": name,
             "present": report.present[name],
             "share": signed(ledger.by_modality[name]),
-            "views": [_view(view, strongest) for view in report.views.get(name, ())],
+            "views": [part for view in report.views.get(name, ()) for part in _parts(view, strongest)],
             "lines": [
                 {"feature": feature_text(line.feature, line.value), "share": signed(line.share, 3)}
                 for line in sorted(ledger.by_feature.get(name, ()), key=lambda line: -abs(line.share))
@@ -83,22 +84,22 @@ def _strongest(report: RiskReport) -> float:
     return max(spans, default=0.0)
 
 
-def _view(view: View, strongest: float) -> dict[str, Any]:
+def _parts(view: View, strongest: float) -> list[dict[str, Any]]:
     match view:
         case ImageView():
-            return {"kind": "image", "title": view.title, **_image(view)}
+            return [{"kind": "image", **_image(view, index)} for index in view.strongest(_MAX_SLICES)]
         case SeriesView():
-            return {"kind": "series", "title": view.title, **_series(view)}
+            return [{"kind": "series", "title": view.title, **_series(view)}]
         case TextView():
             texts = [[_span(span, strongest) for span in text] for text in view.texts]
-            return {"kind": "text", "title": view.title, "texts": list(zip(view.titles, texts, strict=True))}
+            return [{"kind": "text", "title": view.title, "texts": list(zip(view.titles, texts, strict=True))}]
 
 
-def _image(view: ImageView) -> dict[str, Any]:
-    """Lay the shares over the image as cells; the strongest say their number, the others when pointed at."""
-    height, width = view.pixels.shape
-    rows, columns = view.heat.shape
-    heat = np.nan_to_num(view.heat)
+def _image(view: ImageView, index: int) -> dict[str, Any]:
+    """Lay the shares over a slice as cells; the strongest say their number, the others when pointed at."""
+    height, width = view.pixels.shape[1:]
+    heat = np.nan_to_num(view.heat[index])
+    rows, columns = heat.shape
     largest = float(np.abs(heat).max(initial=0.0))
     order = np.argsort(-np.abs(heat), axis=None, kind="stable")[:_NUMBERED_CELLS]
     cells = []
@@ -116,7 +117,8 @@ def _image(view: ImageView) -> dict[str, Any]:
             }
         )
     return {
-        "uri": png_uri(view.pixels),
+        "title": view.title if len(view.names) == 1 else f"{view.names[index]}, {view.title}",
+        "uri": png_uri(view.grey(index)),
         "width": width,
         "height": height,
         "cell_width": width / columns,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import expit, logit
 
-from medfusion.core.types import FeatureShare
-from medfusion.outputs.fold import fold
-from medfusion.outputs.ledger import TOP, RiskReport, feature_text, percent, signed
+from medfusion.outputs.ledger import TOP, RiskReport, percent, signed
+from medfusion.outputs.steps import Step, limits, shortened, steps_of, ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,26 +18,13 @@ if TYPE_CHECKING:
 RAISES, LOWERS = "#D55E00", "#0072B2"
 """Vermilion and blue of the Okabe-Ito palette: told apart with every kind of colour vision."""
 _INK, _GREY, _PALE = "#1f2933", "#7b8794", "#f3f5f7"
-_LOW = (0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
-_NICE = np.array([*_LOW, 0.5, *(1.0 - risk for risk in reversed(_LOW))])
 _HEAD = 0.62
-_MAX_LABEL = 44
 _LABEL_STYLES: dict[str, dict[str, Any]] = {
     "end": {"fontsize": 11, "fontweight": "bold", "color": _INK},
     "modality": {"fontsize": 11, "fontweight": "bold", "color": _INK, "parse_math": False},
     "feature": {"fontsize": 9.5, "color": "#3e4c59", "parse_math": False},
     "absent": {"fontsize": 11, "color": _GREY, "style": "italic", "parse_math": False},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """A row of the picture: from one place on the scale to another."""
-
-    label: str
-    kind: str
-    start: float
-    end: float
 
 
 def waterfall(report: RiskReport, top: int = TOP) -> Figure:
@@ -60,7 +45,7 @@ def waterfall(report: RiskReport, top: int = TOP) -> Figure:
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
 
-    steps = _steps(report, top)
+    steps = steps_of(report, top)
     heights = np.array([0.30 if step.kind == "feature" else 0.44 for step in steps])
     centres = np.cumsum(heights) - heights / 2
     body_height = float(heights.sum()) + 0.95
@@ -69,8 +54,8 @@ def waterfall(report: RiskReport, top: int = TOP) -> Figure:
     head, body = parts
     _headline(head, report)
     axes = body.subplots()
-    limits = _limits(steps, report)
-    axes.set(xlim=limits, ylim=(float(heights.sum()) + 0.05, -0.05))
+    ends = limits(steps, report)
+    axes.set(xlim=ends, ylim=(float(heights.sum()) + 0.05, -0.05))
     for step, centre, height in zip(steps, centres, heights, strict=True):
         _draw(axes, step, float(centre), float(height))
     _connect(axes, steps, centres)
@@ -79,61 +64,21 @@ def waterfall(report: RiskReport, top: int = TOP) -> Figure:
     axes.set_yticks(centres, [step.label for step in steps])
     for label, step in zip(axes.get_yticklabels(), steps, strict=True):
         label.set(**_LABEL_STYLES[step.kind])
-    _scales(axes, *limits)
+    _scales(axes, *ends)
     return figure
 
 
 def _headline(head: SubFigure, report: RiskReport) -> None:
     when = report.prediction_time.isoformat(sep=" ", timespec="minutes")
     head.text(0.012, 0.72, f"Risk {report.risk_text()}", fontsize=16, fontweight="bold", color=_INK, va="center")
-    who = _shortened(f"Subject {report.subject_id}") + f", seen from {when}"
+    who = shortened(f"Subject {report.subject_id}") + f", seen from {when}"
     head.text(0.012, 0.22, who, fontsize=10.5, color=_GREY, va="center", parse_math=False)
     for x, colour, said in ((0.705, RAISES, "raises the risk"), (0.85, LOWERS, "lowers the risk")):
         head.text(x, 0.22, "■", fontsize=11, color=colour, va="center")
         head.text(x + 0.02, 0.22, said, fontsize=10, color=_GREY, va="center")
 
 
-def _steps(report: RiskReport, top: int) -> list[_Step]:
-    ledger = report.explanation
-    steps = [_Step("Base rate", "end", ledger.base, ledger.base)]
-    at = ledger.base
-    for name in report.ordered():
-        if not report.present[name]:
-            steps.append(_Step(f"{name}: not there", "absent", at, at))
-            continue
-        share = ledger.by_modality[name]
-        steps.append(_Step(name, "modality", at, at + share))
-        inner = at
-        for line in fold(ledger.by_feature.get(name, ()), top):
-            label = _label(line)
-            steps.append(_Step(label, "feature", inner, inner + line.share))
-            inner += line.share
-        at += share
-    return [*steps, _Step("Risk", "end", ledger.logit, ledger.logit)]
-
-
-def _label(line: FeatureShare) -> str:
-    """Name a feature and what was observed, each cut where it would leave no room for the other."""
-    value = _shortened(line.value, _MAX_LABEL // 2) if isinstance(line.value, str) else line.value
-    return feature_text(_shortened(line.feature, _MAX_LABEL - len(feature_text("", value))), value)
-
-
-def _shortened(text: str, room: int = _MAX_LABEL) -> str:
-    return text if len(text) <= room else text[: room - 1] + "…"
-
-
-def _limits(steps: list[_Step], report: RiskReport) -> tuple[float, float]:
-    """Return the ends of the scale, with room for the numbers beside the bars."""
-    places = [place for step in steps for place in (step.start, step.end)]
-    for risk in (report.risk_low, report.risk_high):
-        if risk is not None and 0.0 < risk < 1.0:
-            places.append(float(logit(risk)))
-    low, high = min(places), max(places)
-    margin = max(0.14 * (high - low), 0.25)
-    return low - margin, high + margin
-
-
-def _draw(axes: Axes, step: _Step, centre: float, height: float) -> None:
+def _draw(axes: Axes, step: Step, centre: float, height: float) -> None:
     """Draw the bar of a modality or a feature, with its number on the side where the bar ends."""
     if step.kind not in {"modality", "feature"}:
         return
@@ -176,7 +121,7 @@ def _number(axes: Axes, x: float, y: float, text: str, side: int, *, bold: bool)
     )
 
 
-def _connect(axes: Axes, steps: list[_Step], centres: np.ndarray) -> None:
+def _connect(axes: Axes, steps: list[Step], centres: np.ndarray) -> None:
     """Lead from where each bar ends to where the next modality begins."""
     main = [index for index, step in enumerate(steps) if step.kind != "feature"]
     for here, there in pairwise(main):
@@ -192,18 +137,9 @@ def _scales(axes: Axes, low: float, high: float) -> None:
     axes.tick_params(axis="x", colors=_GREY, labelsize=9)
     axes.set_xlabel("log-odds", color=_GREY, fontsize=9.5)
     above = axes.secondary_xaxis("top")
-    shown = _spread(_NICE[(logit(_NICE) > low) & (logit(_NICE) < high)], high - low)
+    shown = ticks(low, high)
     above.set_xticks(logit(shown), [f"{100 * risk:.3g} %" for risk in shown])
     above.tick_params(colors=_GREY, labelsize=9)
     above.spines["top"].set_color(_GREY)
     for place in logit(shown):
         axes.axvline(place, color="#e9ecef", linewidth=0.8, zorder=0)
-
-
-def _spread(risks: np.ndarray, width: float) -> np.ndarray:
-    """Leave out ticks that would touch the one before."""
-    kept: list[float] = []
-    for risk in risks:
-        if not kept or logit(risk) - logit(kept[-1]) > 0.07 * width:
-            kept.append(float(risk))
-    return np.array(kept)

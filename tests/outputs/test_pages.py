@@ -120,10 +120,18 @@ def test_the_same_report_is_the_same_file(tmp_path):
 
 
 def image_view():
-    heat = np.zeros((4, 5))
-    heat[1, 3], heat[2, 0] = 0.5, -0.25
-    pixels = np.arange(80 * 100, dtype=np.int64).reshape(80, 100) % 251
-    return ImageView("Chest, PA", pixels.astype(np.uint8), heat)
+    heat = np.zeros((1, 4, 5))
+    heat[0, 1, 3], heat[0, 2, 0] = 0.5, -0.25
+    pixels = np.arange(80 * 100, dtype=np.float32).reshape(1, 80, 100) % 251
+    return ImageView("Chest, PA", pixels, heat, (127.5, 255.0), "", ["film 1"])
+
+
+def volume_view():
+    heat = np.zeros((10, 2, 2))
+    heat[:, 0, 1] = np.arange(10) / 10
+    heat[9] = np.nan
+    pixels = np.arange(10, dtype=np.float32)[:, None, None] * np.ones((1, 6, 8), np.float32)
+    return ImageView("CT", pixels, heat, (4.5, 9.0), "HU", [f"slice {number} of 10" for number in range(1, 11)])
 
 
 def series_view():
@@ -166,7 +174,7 @@ def test_the_film_is_shown_as_it_was_read_with_the_numbers_of_its_regions(full):
     text = patient_page(full)
     encoded = re.search(r"data:image/png;base64,([^\"]+)", text)[1]
     pixels = cv2.imdecode(np.frombuffer(base64.b64decode(encoded), np.uint8), cv2.IMREAD_UNCHANGED)
-    assert np.array_equal(pixels, image_view().pixels)
+    assert np.array_equal(pixels, image_view().pixels[0])
     cells = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" .*?fill-opacity="([\d.]+)"><title>(.*?) log-odds', text)
     assert len(cells) == 20
     seen = [cell for cell in cells if float(cell[2]) > 0]
@@ -178,12 +186,21 @@ def test_the_film_is_shown_as_it_was_read_with_the_numbers_of_its_regions(full):
 
 
 def test_a_large_film_is_made_smaller_in_proportion(full):
-    view = ImageView("Chest", np.full((1500, 1000), 7, np.uint8), np.zeros((2, 2)))
+    pixels = np.full((1, 1500, 1000), 7, np.float32)
+    view = ImageView("Chest", pixels, np.zeros((1, 2, 2)), (127.5, 255.0), "", ["film 1"])
     text = patient_page(replace(full, views={"imaging": [view]}))
     encoded = re.search(r"data:image/png;base64,([^\"]+)", text)[1]
     pixels = cv2.imdecode(np.frombuffer(base64.b64decode(encoded), np.uint8), cv2.IMREAD_UNCHANGED)
     assert pixels.shape == (640, 427)
     assert 'viewBox="0 0 1000 1500"' in text
+
+
+def test_of_a_volume_the_slices_with_the_largest_shares_are_shown(full):
+    text = patient_page(replace(full, views={"imaging": [volume_view()]}))
+    assert re.findall(r"<h3>slice (\d+) of 10, CT</h3>", text) == ["4", "5", "6", "7", "8", "9"]
+    encoded = re.findall(r"data:image/png;base64,([^\"]+)", text)
+    greys = [cv2.imdecode(np.frombuffer(base64.b64decode(each), np.uint8), 0)[0, 0] for each in encoded]
+    assert greys == [round(255 * number / 9) for number in range(3, 9)]
 
 
 def test_words_are_shaded_by_their_share_and_negation_is_marked(full):

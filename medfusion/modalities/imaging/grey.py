@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,56 @@ _PADDING = (
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
-def displayed(stored: NDArray[Any], dataset: Any, shape: tuple[int, int] | None = None) -> FloatArray:
-    """Turn the stored values of a monochrome image into shown grey.
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Values before the last step of the pipeline, which cuts a range of them out.
+
+    Attributes
+    ----------
+    values : array (..., rows, columns), floating
+    low, high : float
+        The range; low is shown black and high white, or the other way round.
+    is_inverted : bool
+        Whether low is white.
+    padding : array of the same shape, bool, or None
+        What is no image.
+    unit : str
+        Empty where values have none.
+    """
+
+    values: FloatArray = field(repr=False)
+    low: float
+    high: float
+    is_inverted: bool = False
+    padding: BoolArray | None = field(default=None, repr=False)
+    unit: str = ""
+
+    def grey(self) -> FloatArray:
+        """Return what is shown, float32, in [0, 1]; 0 is black, and so is padding."""
+        shown = _ramp(self.values, self.low, self.high)
+        if self.is_inverted:
+            shown = 1.0 - shown
+        if self.padding is not None:
+            shown[self.padding] = 0.0
+        return shown.astype(np.float32, copy=False)
+
+    def dark_to_bright(self) -> FloatArray:
+        """Return values that grow with the brightness, float32; the same range of them is shown, from black to white.
+
+        Examples
+        --------
+        >>> Levels(np.array([10.0, 30.0]), 10, 40, is_inverted=True).dark_to_bright().tolist()
+        [40.0, 20.0]
+        """
+        values = self.low + self.high - self.values if self.is_inverted else self.values
+        if self.padding is not None and self.padding.any():
+            counted = values[~self.padding]
+            values = np.where(self.padding, counted.min() if counted.size else self.low, values)
+        return np.asarray(values, dtype=np.float32)
+
+
+def levels(stored: NDArray[Any], dataset: Any, shape: tuple[int, int] | None = None) -> Levels:
+    """Turn the stored values of a monochrome image into what a window is put on.
 
     Parameters
     ----------
@@ -31,28 +80,23 @@ def displayed(stored: NDArray[Any], dataset: Any, shape: tuple[int, int] | None 
         Smaller; values are averaged over areas as early as that means something: stored values where only a rescale
         and a window follow, the entries of the last lookup table otherwise, and never what is padding.
 
-    Returns
-    -------
-    array (rows, columns), float32
-        In [0, 1]; 0 is black, and so is what PixelPaddingValue marks.
-
     References
     ----------
     PS3.3 C.7.5.1.1.2 (padding), C.11.1 (modality LUT), C.11.2 (VOI LUT and windows).
     """
     values, padding = stored, _padding(stored, dataset)
-    steps = (_modality, _voi)
-    tables = 2 if dataset.get("VOILUTSequence") else 1 if dataset.get("ModalityLUTSequence") else 0
-    for step in steps[:tables]:
-        values = step(values, dataset, padding)
-    values, padding = averaged(values, padding, shape)
-    for step in steps[tables:]:
-        values = step(values, dataset, padding)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        values = 1.0 - values
-    if padding is not None:
-        values[padding] = 0.0
-    return values.astype(np.float32, copy=False)
+    if dataset.get("VOILUTSequence"):
+        values, peak = look_up(_modality(values, dataset), dataset.VOILUTSequence[0], dataset)
+        values, padding = averaged(values, padding, shape)
+        low, high = 0.0, float(peak)
+    else:
+        if dataset.get("ModalityLUTSequence"):
+            values, padding = averaged(_modality(values, dataset), padding, shape)
+        else:
+            values, padding = averaged(values, padding, shape)
+            values = _modality(values, dataset)
+        values, low, high = _windowed(values, dataset, padding)
+    return Levels(values, low, high, dataset.PhotometricInterpretation == "MONOCHROME1", padding)
 
 
 def is_linear(dataset: Any) -> bool:
@@ -139,21 +183,22 @@ def averaged(
     return total / np.where(empty, 1, covered), empty
 
 
-def between_percentiles(values: FloatArray, padding: BoolArray | None = None) -> FloatArray:
-    """Scale values so that the range between two percentiles becomes [0, 1]; the rest is cut off.
+def percentiles(values: FloatArray, padding: BoolArray | None = None) -> tuple[float, float]:
+    """Return the range between two percentiles of what is no padding; the whole range where they are one.
 
     Examples
     --------
-    >>> between_percentiles(np.array([[0.0, 10.0], [20.0, 10.0]])).round(2).tolist()
-    [[0.0, 0.5], [1.0, 0.5]]
+    >>> low, high = percentiles(np.array([[0.0, 10.0], [20.0, 10.0]]))
+    >>> round(low, 3), round(high, 3)
+    (0.15, 19.85)
     """
     counted = values if padding is None else values[~padding]
     if counted.size == 0:
-        return np.zeros_like(values)
+        return 0.0, 0.0
     low, high = np.percentile(counted, PERCENTILES)
     if not high > low:
         low, high = counted.min(), counted.max()
-    return _ramp(values, float(low), float(high))
+    return float(low), float(high)
 
 
 def _padding(stored: NDArray[Any], dataset: Any) -> BoolArray | None:
@@ -167,7 +212,7 @@ def _padding(stored: NDArray[Any], dataset: Any) -> BoolArray | None:
     return padding
 
 
-def _modality(stored: NDArray[Any], dataset: Any, padding: BoolArray | None) -> FloatArray:
+def _modality(stored: NDArray[Any], dataset: Any) -> FloatArray:
     if dataset.get("ModalityLUTSequence"):
         return look_up(stored, dataset.ModalityLUTSequence[0], dataset)[0]
     # float32 holds every integer of 16 bits exactly, float64 every one of 32.
@@ -179,10 +224,8 @@ def _modality(stored: NDArray[Any], dataset: Any, padding: BoolArray | None) -> 
     return values
 
 
-def _voi(values: FloatArray, dataset: Any, padding: BoolArray | None) -> FloatArray:
-    if dataset.get("VOILUTSequence"):
-        shown, peak = look_up(values, dataset.VOILUTSequence[0], dataset)
-        return shown / np.float32(peak)
+def _windowed(values: FloatArray, dataset: Any, padding: BoolArray | None) -> tuple[FloatArray, float, float]:
+    """Return values and the range of them that is shown."""
     center, width = first_number(dataset.get("WindowCenter")), first_number(dataset.get("WindowWidth"))
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
     if center is not None and width is not None and width >= (1 if function == "LINEAR" else 1e-9):
@@ -191,8 +234,8 @@ def _voi(values: FloatArray, dataset: Any, padding: BoolArray | None) -> FloatAr
     if bits <= 8 and not dataset.get("ModalityLUTSequence") and dataset.get("RescaleSlope", 1) == 1:
         low = -(2 ** (bits - 1)) if dataset.get("PixelRepresentation") else 0
         low += float(dataset.get("RescaleIntercept", 0) or 0)
-        return _ramp(values, low, low + 2**bits - 1)
-    return between_percentiles(values, padding)
+        return values, low, low + 2**bits - 1
+    return values, *percentiles(values, padding)
 
 
 def first_number(value: Any) -> float | None:
@@ -202,27 +245,27 @@ def first_number(value: Any) -> float | None:
     return float(value if isinstance(value, (str, int, float)) else value[0])
 
 
-def window(values: FloatArray, center: float, width: float, function: str) -> FloatArray:
-    """Apply a window (PS3.3 C.11.2.1.2 and C.11.2.1.3), for an output range of [0, 1].
+def window(values: FloatArray, center: float, width: float, function: str) -> tuple[FloatArray, float, float]:
+    """Return the values and the range of them that a window shows (PS3.3 C.11.2.1.2 and C.11.2.1.3).
 
     Parameters
     ----------
     values : array
     center, width : float
     function : {"LINEAR", "LINEAR_EXACT", "SIGMOID"}
-        Any other is taken as LINEAR.
+        Any other is taken as LINEAR. A sigmoid has no range: it is applied, and all of its values are shown.
 
     Examples
     --------
-    >>> window(np.array([0.0, 128.0, 255.0]), 128, 256, "LINEAR").round(3).tolist()
-    [0.0, 0.502, 1.0]
+    >>> window(np.array([0.0, 128.0, 255.0]), 128, 256, "LINEAR")[1:]
+    (0.0, 255.0)
     """
     if function == "SIGMOID":
         with np.errstate(over="ignore"):
-            return np.asarray(1.0 / (1.0 + np.exp(-4.0 * (values - center) / width)))
+            return np.asarray(1.0 / (1.0 + np.exp(-4.0 * (values - center) / width))), 0.0, 1.0
     if function != "LINEAR_EXACT":
         center, width = center - 0.5, width - 1.0
-    return _ramp(values, center - width / 2.0, center + width / 2.0)
+    return values, center - width / 2.0, center + width / 2.0
 
 
 def _ramp(values: FloatArray, low: float, high: float) -> FloatArray:

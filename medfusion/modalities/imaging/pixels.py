@@ -31,7 +31,7 @@ from medfusion.modalities.imaging.acquisition import KEYWORDS as ACQUISITION
 from medfusion.modalities.imaging.acquisition import facts_of
 from medfusion.modalities.imaging.decoders import items_of, stored_values
 from medfusion.modalities.imaging.geometry import inner_box
-from medfusion.modalities.imaging.grey import PERCENTILES, averaged, between_percentiles, displayed, is_linear, luma
+from medfusion.modalities.imaging.grey import PERCENTILES, Levels, averaged, is_linear, levels, luma, percentiles
 from medfusion.modalities.imaging.headers import kind_of, parse, pixels_keyword, rejected, sop_class, text_of
 from medfusion.modalities.imaging.intake import check_image, check_size, shown_frame
 from medfusion.modalities.imaging.reduction import reduced_values
@@ -160,21 +160,31 @@ def decode(encoded: Encoded, *, longest: int | None = None, frame: int | None = 
     PayloadRejected
         Without a file name: ``unsupported-transfer-syntax``, ``undecodable-pixels`` or ``empty-image``.
     """
-    smaller = longest is not None and longest < max(encoded.size)
-    shape = inner_box(encoded.size, longest)[2:] if longest and smaller else None
-    try:
-        if isinstance(encoded.picture, bytes):
-            image = _decode_picture(encoded.picture, shape)
-        else:
-            image = _decode_dicom(encoded.picture, encoded.frame if frame is None else frame, shape)
-    except (KeyboardInterrupt, SystemExit, PayloadRejected, MemoryError):
-        raise
-    except BaseException as error:  # a decoder written in Rust panics with one that is no Exception
-        raise rejected("undecodable-pixels", "PixelData", _said(error), "pixels", "export the file again") from None
+    image = decode_levels(encoded, longest=longest, frame=frame).grey()
     if not image.max() > image.min():
         remedy = "check the window, and whether the film was exposed"
         raise rejected("empty-image", "PixelData", "one grey value", "a picture", remedy)
     return image
+
+
+def decode_levels(encoded: Encoded, *, longest: int | None = None, frame: int | None = None) -> Levels:
+    """Return the values of which a reader sees a range; see `decode`.
+
+    Raises
+    ------
+    PayloadRejected
+        Without a file name: ``unsupported-transfer-syntax`` or ``undecodable-pixels``.
+    """
+    smaller = longest is not None and longest < max(encoded.size)
+    shape = inner_box(encoded.size, longest)[2:] if longest and smaller else None
+    try:
+        if isinstance(encoded.picture, bytes):
+            return _decode_picture(encoded.picture, shape)
+        return _decode_dicom(encoded.picture, encoded.frame if frame is None else frame, shape)
+    except (KeyboardInterrupt, SystemExit, PayloadRejected, MemoryError):
+        raise
+    except BaseException as error:  # a decoder written in Rust panics with one that is no Exception
+        raise rejected("undecodable-pixels", "PixelData", _said(error), "pixels", "export the file again") from None
 
 
 def _load_dicom(file: BinaryIO, of_volume: bool) -> Encoded:
@@ -249,17 +259,17 @@ def _load_picture(data: bytes) -> Encoded:
     return Encoded(data, size)
 
 
-def _decode_dicom(dataset: Any, frame: int, shape: tuple[int, int] | None) -> FloatArray:
+def _decode_dicom(dataset: Any, frame: int, shape: tuple[int, int] | None) -> Levels:
     dataset = of_frame(dataset, frame)
     if shape is not None and is_linear(dataset):
         stored = reduced_values(dataset, frame, at_least=ceil(_OVERSAMPLING * max(shape)))
     else:
         stored = stored_values(dataset, frame)
     monochrome = dataset.get("PhotometricInterpretation") in {"MONOCHROME1", "MONOCHROME2"} and stored.ndim == 2
-    return displayed(stored, dataset, shape) if monochrome else luma(stored, dataset, shape)
+    return levels(stored, dataset, shape) if monochrome else Levels(luma(stored, dataset, shape), 0.0, 1.0)
 
 
-def _decode_picture(data: bytes, shape: tuple[int, int] | None) -> FloatArray:
+def _decode_picture(data: bytes, shape: tuple[int, int] | None) -> Levels:
     from PIL import Image, ImageOps  # noqa: PLC0415 - slow to import
 
     with Image.open(BytesIO(data), formats=("PNG", "JPEG")) as picture:
@@ -270,7 +280,7 @@ def _decode_picture(data: bytes, shape: tuple[int, int] | None) -> FloatArray:
         deep = upright.mode.startswith("I")
         values = np.asarray(upright if deep else upright.convert("L"), dtype=np.float32)
     values, _ = averaged(values, None, shape)
-    return between_percentiles(values) if deep else values / 255.0
+    return Levels(values, *(percentiles(values) if deep else (0.0, 255.0)))
 
 
 def _said(error: BaseException) -> str:

@@ -23,6 +23,7 @@ from medfusion.core.types import FloatArray, Records
 from medfusion.modalities.imaging.backbone import STRIDE, Backbone
 from medfusion.modalities.imaging.backends import REFERENCE
 from medfusion.modalities.imaging.geometry import letterbox
+from medfusion.modalities.imaging.grey import Levels
 from medfusion.modalities.imaging.payload import Film, Films, Scan, Source
 from medfusion.modalities.imaging.pixels import PIPELINE
 from medfusion.modalities.imaging.pool import decoders, processors
@@ -167,20 +168,39 @@ class FilmReader:
         PayloadRejected
             If the film cannot be read any more, or is not the one that it was.
         """
-        try:
+        with _named_after(film):
             return _squared(_decoded(film.source, size, film.digest), size)
-        except PayloadRejected as error:
-            raise PayloadRejected(replace(error.problem, file=film.path)) from None
 
-    def slices(self, scan: Scan, size: int) -> FloatArray:
-        """Return the slices of a volume as they are now, array (slices, size, size), float32, in [0, 1].
+    def levels(self, film: Film, size: int, numbers: Sequence[int] = ()) -> Levels:
+        """Return what a reader may put a window on, the black border included.
+
+        Parameters
+        ----------
+        film : Film
+        size : int
+            Side of the square, in pixels.
+        numbers : sequence of int
+            Which slices of a volume, counted from 1.
+
+        Returns
+        -------
+        Levels
+            Values (slices, size, size), float32, the lowest of which is black; a film is one slice.
 
         Raises
         ------
         PayloadRejected
-            If they cannot be read any more.
+            If the film cannot be read any more, or is not the one that it was.
         """
-        return _squared(_decoded(scan, size, None), size)
+        asked: dict[str, Any] = {"longest": size, "digest": film.digest, "scan": None}
+        source, files = film.source, 1
+        if isinstance(source, Scan):
+            asked["scan"], files = {**to_json(source), "numbers": list(numbers)}, len(source.files)
+        with _named_after(film):
+            told, values = decoders().run("levels", asked, b"" if isinstance(source, Scan) else source, files=files)
+        lowest = values.min()
+        planes = values.reshape(-1, *values.shape[-2:])
+        return Levels(_squared(planes - lowest, size) + lowest, **told)
 
     def _wanted(self, record: Records, find: Callable[[tuple[Path, ...]], Found]) -> tuple[list[Asked], list[Problem]]:
         """Return what is to be read for a record, and what could not be: a volume, or the newest films."""
@@ -245,7 +265,16 @@ class _Progress:
             self._advance(complete)
 
 
-def _decoded(source: Source, longest: int, digest: str | None) -> FloatArray:
+@contextmanager
+def _named_after(film: Film) -> Iterator[None]:
+    """Name a film that cannot be read as the cohort does."""
+    try:
+        yield
+    except PayloadRejected as error:
+        raise PayloadRejected(replace(error.problem, file=film.path)) from None
+
+
+def _decoded(source: Source, longest: int, digest: str) -> FloatArray:
     """Decode in a worker; refuse what is not the picture of the digest."""
     if isinstance(source, Scan):
         asked = {**to_json(source), "longest": longest, "digest": digest}

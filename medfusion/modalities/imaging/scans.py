@@ -13,7 +13,7 @@ import numpy as np
 from medfusion.core.errors import PayloadRejected, Problem
 from medfusion.core.types import FloatArray
 from medfusion.modalities.imaging.geometry import inner_box
-from medfusion.modalities.imaging.grey import between_percentiles, first_number, window
+from medfusion.modalities.imaging.grey import Levels, first_number, percentiles, window
 from medfusion.modalities.imaging.headers import rejected
 from medfusion.modalities.imaging.payload import Scan
 from medfusion.modalities.imaging.pixels import load, of_frame
@@ -29,6 +29,7 @@ from medfusion.modalities.imaging.volumes import (
 )
 
 _AT_ONCE = 16
+_UNITS = {"HU": "HU", "SUV": "SUV", "BQML": "Bq/mL"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +135,16 @@ def inspect_scan(scan: Scan) -> Inspected:
     return Inspected(size, content.hexdigest(), digest.hexdigest(), facts)
 
 
-def decode_scan(scan: Scan, longest: int) -> FloatArray:
-    """Return the slices that are shown as grey.
+def decode_scan(scan: Scan, longest: int) -> Levels:
+    """Return the slices of a scan, ``numbers`` saying which.
 
-    Values are averaged over areas, then shown: in the window of the middle slice, where it has one and the values are
-    those that it was made for; else over the range between two percentiles of all that is shown.
+    Values are averaged over areas. The range of them that is shown is the window of the middle one of ``planes``, where
+    it has one and the values are those that it was made for; else that between two percentiles.
 
     Returns
     -------
-    array (slices, rows, columns), float32
-        In [0, 1]; the longer side has at most so many pixels.
+    Levels
+        Values (slices, rows, columns); the longer side has at most so many pixels.
 
     Raises
     ------
@@ -158,8 +159,10 @@ def decode_scan(scan: Scan, longest: int) -> FloatArray:
     header = of_frame(load(path, of_volume=True).picture, frame)
     center, width = (first_number(header.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     if center is not None and width is not None and width >= 1 and stack.unit.factor == 1.0:
-        return window(values, center, width, str(header.get("VOILUTFunction") or "LINEAR"))
-    return between_percentiles(values)
+        values, low, high = window(values, center, width, str(header.get("VOILUTFunction") or "LINEAR"))
+    else:
+        low, high = percentiles(values)
+    return Levels(values, low, high, unit=_UNITS.get(stack.unit.name, ""))
 
 
 def _reduced(volume: Volume, longest: int) -> FloatArray:

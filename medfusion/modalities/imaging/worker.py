@@ -141,7 +141,19 @@ def _decode_scan(source: Path | bytes, arguments: Mapping[str, Any]) -> Answer:
     scan = scans.from_json(arguments)
     if arguments["digest"] not in {None, scans.inspect_scan(scan).digest}:
         raise _changed()
-    return {}, scans.decode_scan(scan, arguments["longest"])
+    return {}, scans.decode_scan(scan, arguments["longest"]).grey()
+
+
+def _levels(source: Path | bytes, arguments: Mapping[str, Any]) -> Answer:
+    """Read a film, or slices of a volume, for a reader who sets the window."""
+    if arguments["scan"]:
+        levels = scans.decode_scan(scans.from_json(arguments["scan"]), arguments["longest"])
+    else:
+        encoded = pixels.load(source)
+        if arguments["digest"] != encoded.digest:
+            raise _changed()
+        levels = pixels.decode_levels(encoded, longest=arguments["longest"])
+    return {"low": levels.low, "high": levels.high, "unit": levels.unit}, levels.dark_to_bright()
 
 
 def _see(source: Path | bytes, arguments: Mapping[str, Any]) -> Answer:
@@ -159,7 +171,7 @@ def _see(source: Path | bytes, arguments: Mapping[str, Any]) -> Answer:
     if isinstance(encoded, pixels.Encoded):
         picture = pixels.decode(encoded, longest=size)[None]
     else:
-        picture = scans.decode_scan(cast(Scan, scan), size)
+        picture = scans.decode_scan(cast(Scan, scan), size).grey()
     planes = np.stack([letterbox(plane, size) for plane in picture])
     parts = [filter_mean(planes, arguments["filters"])] if arguments["filters"] else []
     if arguments["network"]:
@@ -179,6 +191,7 @@ def _changed() -> PayloadRejected:
 
 TASKS: dict[str, Callable[[Path | bytes, Mapping[str, Any]], Answer]] = {
     "decode": _decode,
+    "levels": _levels,
     "scan": _decode_scan,
     "see": _see,
 }

@@ -72,11 +72,11 @@ def test_the_black_border_is_one_line_of_its_own(filters: ImagingModality, folde
     assert names == [*expected, "film 1 border (padding)", "(average film)"]
     (view,) = filters.view(payload, lines)
     assert isinstance(view, ImageView)
-    assert view.pixels.shape == (640, 640)
-    assert view.pixels[:200].max() == 0 == view.pixels[-200:].max()
-    assert view.heat.shape == (4, 4)
+    assert view.pixels.shape == (1, 160, 160)
+    assert view.pixels[0, :60].max() == view.pixels.min() == view.pixels[0, -60:].max()
+    assert view.heat.shape == (1, 4, 4)
     assert view.heat.sum() + attribution.constant == pytest.approx(attribution.total, abs=1e-6)
-    assert len(np.unique(view.heat[[0, 3]])) == 1
+    assert len(np.unique(view.heat[0, [0, 3]])) == 1
 
 
 def test_a_view_shows_every_film_with_its_heat(filters: ImagingModality) -> None:
@@ -87,9 +87,9 @@ def test_a_view_shows_every_film_with_its_heat(filters: ImagingModality) -> None
     assert isinstance(first, ImageView)
     assert isinstance(second, ImageView)
     by_name = {line.feature: line.share for line in lines}
-    assert second.heat[1, 2] == by_name["film 2 row 2 column 3"]
+    assert second.heat[0, 1, 2] == by_name["film 2 row 2 column 3"]
     assert first.title == "film 1, 2020-01-31 09:00"
-    assert first.pixels.dtype == np.uint8
+    assert (first.names, first.unit) == (["film 1"], "")
     (unexplained, _) = filters.view(payload, [])
     assert isinstance(unexplained, ImageView)
     assert not unexplained.heat.any()

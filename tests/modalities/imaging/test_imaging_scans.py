@@ -14,6 +14,7 @@ from medfusion.core.errors import PayloadRejected, Problem, UsageError
 from medfusion.core.folder import CohortFolder
 from medfusion.core.protocols import ModalityOptions
 from medfusion.core.types import Attribution
+from medfusion.core.views import ImageView
 from medfusion.modalities.imaging import ImagingModality
 from medfusion.modalities.imaging.filters import filter_maps
 from medfusion.modalities.imaging.geometry import letterbox
@@ -107,11 +108,14 @@ def test_shares_of_slices_and_regions_sum_to_the_share(folder: Folder) -> None:
     assert maps.shape == (850, 4, 2, 2)
     said = slope @ (maps[:, 2, 1, 0] - reference) / (4 * 2 * 2)
     assert lines[f"slice {scan.numbers[2]} row 2 column 1"] == pytest.approx(said, abs=1e-5)
-    views = imaging.view(payload, encoder.explain(payload, attribution))
-    assert [view.title for view in views] == [
-        f"slice {number} of 8, 2020-01-31 09:00 (the only volume)" for number in scan.numbers
-    ]
-    assert sum(view.heat.sum() for view in views) + 0.7 == pytest.approx(attribution.total, abs=1e-6)
+    (view,) = imaging.view(payload, encoder.explain(payload, attribution))
+    assert isinstance(view, ImageView)
+    assert view.title == "volume, 2020-01-31 09:00 (the only volume)"
+    assert view.names == [f"slice {number} of 8" for number in range(1, 9)]
+    seen = [number - 1 for number in scan.numbers]
+    assert view.heat[seen].sum() + 0.7 == pytest.approx(attribution.total, abs=1e-6)
+    assert np.isnan(np.delete(view.heat, seen, axis=0)).all()
+    assert set(view.strongest(4)) == set(seen)
 
 
 def test_the_order_of_files_changes_nothing(folder: Folder, tmp_path: Path) -> None:
@@ -137,7 +141,8 @@ def test_of_a_study_the_best_series_is_taken_and_the_reason_is_kept(folder: Fold
     assert scan_of(payload).total == 8
     assert scan_of(payload).reason == "thinnest slices"
     assert payload is not None
-    assert all("thinnest slices" in view.title for view in imaging.view(payload, []))
+    (view,) = imaging.view(payload, [])
+    assert "thinnest slices" in view.title
 
 
 def test_nothing_of_a_series_is_seen_before_its_last_slice(folder: Folder) -> None:
@@ -236,7 +241,15 @@ def test_a_network_for_volumes_sees_all_slices_and_its_shares_sum(folder: Folder
     lines = {line.feature: line.share for line in encoder.explain(payload, attribution)}
     assert sum(lines.values()) == pytest.approx(attribution.total, abs=1e-6)
     assert {name.partition(" row")[0] for name in lines} == {"slices 1 to 6", "slices 7 to 12", "(average film)"}
-    assert len(imaging.view(payload, [])) == 6
+    (view,) = imaging.view(payload, encoder.explain(payload, attribution))
+    assert isinstance(view, ImageView)
+    first, last = (
+        [share for name, share in lines.items() if name.startswith(part)] for part in ("slices 1", "slices 7")
+    )
+    for heat in view.heat[:6]:
+        np.testing.assert_array_equal(heat.ravel(), first)
+    for heat in view.heat[6:]:
+        np.testing.assert_array_equal(heat.ravel(), last)
 
 
 def test_a_network_for_volumes_does_not_see_films(folder: Folder, weights: Path) -> None:
