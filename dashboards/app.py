@@ -10,7 +10,8 @@ from dashboards import access, context, language, shell, trouble
 from dashboards.access import Role
 from dashboards.language import _
 
-PAGES = Path(__file__).parent / "pages"
+SCREENS = Path(__file__).parent / "screens"
+"""Not named ``pages``: what is in a folder of that name, Streamlit offers by itself, to whoever asks."""
 
 
 def main() -> None:
@@ -29,8 +30,8 @@ def main() -> None:
 def _pages(who: access.Reader) -> list[st.Page]:
     """Return the pages that a reader's roles open."""
     every = [
-        (st.Page(PAGES / "worklist.py", title=_("Worklist"), default=True), (Role.REVIEWER,)),
-        (st.Page(PAGES / "patient.py", title=_("Patient")), (Role.REVIEWER,)),
+        (st.Page(SCREENS / "worklist.py", title=_("Worklist"), default=True), (Role.REVIEWER,)),
+        (st.Page(SCREENS / "patient.py", title=_("Patient")), (Role.REVIEWER,)),
     ]
     return [page for page, roles in every if who.may(*roles)]
 
