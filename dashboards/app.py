@@ -22,7 +22,8 @@ def main() -> None:
     with trouble.told():
         settings, store = context.settings(), context.store()
         who = access.admit(settings, store)
-        page = st.navigation(_pages(who))
+        pages = _pages(who)
+        page = st.navigation(pages or [_nothing])
         shell.tools(who, settings, store)
         page.run()
 
@@ -34,6 +35,10 @@ def _pages(who: access.Reader) -> list[st.Page]:
         (st.Page(SCREENS / "patient.py", title=_("Patient")), (Role.REVIEWER,)),
     ]
     return [page for page, roles in every if who.may(*roles)]
+
+
+def _nothing() -> None:
+    st.info(_("There is no page for your role."))
 
 
 if __name__ == "__main__":

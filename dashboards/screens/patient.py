@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import exp
 
 import streamlit as st
+from dashboards.renderers import render_all, waterfall
 
 from dashboards import context
 from dashboards.around import missing, similar
@@ -13,7 +14,6 @@ from dashboards.language import N_, _, percent, signed, term, when
 from dashboards.look import ABOUT, Look, NotThere, look
 from dashboards.neighbours import neighbours
 from dashboards.printed import download
-from dashboards.renderers import render_all, waterfall
 from dashboards.whatif import whatif
 from medfusion.outputs.ledger import RiskReport
 from medfusion.review import Scored

@@ -1,28 +1,15 @@
 """A real folder of scores, a real server, a real browser."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browsing import CHROMIUM, FLAGS
 from serving import WAIT_SECONDS, Server, dashboard
 
 from dashboards import language, settings
 from medfusion.pipeline import score
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox",
-    "--no-first-run",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-]
 
 
 @pytest.fixture(autouse=True)
