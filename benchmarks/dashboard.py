@@ -72,7 +72,7 @@ def _server(scores: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     try:
         for _second in range(120):
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5).close()  # noqa: S310
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5).close()
                 break
             except OSError:
                 time.sleep(1.0)
