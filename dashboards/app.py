@@ -33,6 +33,9 @@ def _pages(who: access.Reader) -> list[st.Page]:
     every = [
         (st.Page(SCREENS / "worklist.py", title=_("Worklist"), default=True), (Role.REVIEWER,)),
         (st.Page(SCREENS / "patient.py", title=_("Patient")), (Role.REVIEWER,)),
+        (st.Page(SCREENS / "reports.py", title=_("Cohort")), (Role.REVIEWER, Role.AUDITOR)),
+        (st.Page(SCREENS / "model.py", title=_("Model")), (Role.REVIEWER, Role.AUDITOR)),
+        (st.Page(SCREENS / "audit.py", title=_("Audit trail")), (Role.AUDITOR,)),
     ]
     return [page for page, roles in every if who.may(*roles)]
 
