@@ -98,7 +98,9 @@ async def _measured(url: str, pid: int, repeats: int, readers: int, rounds: int)
             warm.append(seconds)
         filters = [await _filtered(page, f"-{number:05}") for number in range(repeats)]
         alone = memory[0]
-        many = await asyncio.gather(*(_reader(browser, url, number, rounds) for number in range(readers)))
+        print(f"one reader: {warm} s, filter {filters} s, {alone:.0f} MB", flush=True)
+        pages = [(await _open(browser, url))[1] for _number in range(readers)]
+        many = await asyncio.gather(*(_reader(each, number, rounds) for number, each in enumerate(pages)))
         await browser.close()
     done.set()
     await watching
@@ -153,13 +155,10 @@ async def _filtered(page: Page, text: str) -> float:
     return time.perf_counter() - start
 
 
-async def _reader(browser: Browser, url: str, number: int, rounds: int) -> dict[str, Any]:
-    """Do what a reader does, over and over, beside all the others."""
-    _seconds, page = await _open(browser, url)
+async def _reader(page: Page, number: int, rounds: int) -> dict[str, Any]:
+    """Filter over and over, beside all the others."""
     filters = [await _filtered(page, f"-{100 * each + number:05}") for each in range(rounds)]
-    errors = await page.get_by_role("alert").count()
-    await page.context.close()
-    return {"filters": filters, "errors": errors}
+    return {"filters": filters, "errors": await page.get_by_role("alert").count()}
 
 
 def _page(measured: Mapping[str, Any]) -> str:
