@@ -10,10 +10,12 @@ from dashboards import access
 from dashboards.access import Reader
 from dashboards.scores import Scores
 from dashboards.settings import Settings
-from medfusion.pipeline import RiskModel, load_model
+from medfusion.pipeline import Desk, RiskModel, TrainingCohort, load_for, open_for_use, scores_changed
 from medfusion.review import ReviewStore
 
-__all__ = ["Reader", "cohort_folder", "model", "reader", "scores", "settings", "store"]
+_LOOK_SECONDS = 30
+"""How long it may take until what is being scored now is seen."""
+__all__ = ["Reader", "cohort_folder", "desk", "model", "reader", "scores", "settings", "store", "training"]
 
 
 def settings() -> Settings:
@@ -26,10 +28,11 @@ def scores() -> Scores:
 
     Raises
     ------
-    dashboards.scores.ScoresUnusable
-        If the folder is empty, damaged, or of an unknown version; the text says what to do.
+    medfusion.core.errors.DataError
+        If the folder is empty, damaged, or of an older version; see `medfusion.pipeline.open_scores`.
     """
-    return _scores(settings().scores)
+    folder = settings().scores
+    return _scores(folder, _changed(folder))
 
 
 def store() -> ReviewStore:
@@ -46,7 +49,7 @@ def store() -> ReviewStore:
 def model() -> RiskModel | None:
     """Return the model that scored; None where none was named."""
     folder = settings().model
-    return None if folder is None else _model(folder)
+    return None if folder is None else _model(folder, settings().cache)
 
 
 def cohort_folder() -> Path | None:
@@ -54,13 +57,38 @@ def cohort_folder() -> Path | None:
     return settings().cohort
 
 
+def desk() -> Desk | None:
+    """Return model and cohort, open for one patient after another; None where one of them was not named."""
+    found, folder = model(), cohort_folder()
+    return None if found is None or folder is None else _desk(found, found.model_id, folder)
+
+
+def training() -> TrainingCohort | None:
+    """Return the cohort that the model was trained on, embedded; None where it was not named. It takes its time.
+
+    Raises
+    ------
+    medfusion.core.errors.DataError
+        If it cannot be read.
+    """
+    named = settings()
+    if named.model is None or named.training is None:
+        return None
+    return _training(named.model, named.training, named.cache)
+
+
 def reader() -> Reader:
     """Return who looks, and note that they are active; whoever has no right to look never gets here."""
     return access.reader(settings())
 
 
-@st.cache_resource(show_spinner=False)
-def _scores(folder: Path) -> Scores:
+@st.cache_data(ttl=_LOOK_SECONDS, show_spinner=False)
+def _changed(folder: Path) -> int:
+    return scores_changed(folder)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _scores(folder: Path, changed: int) -> Scores:
     return Scores.open(folder)
 
 
@@ -70,5 +98,15 @@ def _store(url: str) -> ReviewStore:
 
 
 @st.cache_resource(show_spinner=False)
-def _model(folder: Path) -> RiskModel:
-    return load_model(folder)
+def _model(folder: Path, cache: Path | None) -> RiskModel:
+    return load_for(folder, cache)
+
+
+@st.cache_resource(show_spinner=False)
+def _desk(_model: RiskModel, model_id: str, cohort: Path) -> Desk:
+    return Desk(_model, cohort)
+
+
+@st.cache_resource(show_spinner=False)
+def _training(model_folder: Path, cohort: Path, cache: Path | None) -> TrainingCohort:
+    return TrainingCohort.of(open_for_use(model_folder, cohort, cache))

@@ -18,6 +18,7 @@ LANGUAGES = {"en": "English", "ko": "한국어"}
 CATALOGUES = Path(__file__).parent / "locale"
 STATE = "language"
 """Where a session keeps the code of its language; every run of it, and of a part of it, is in a thread of its own."""
+MINUS = "\N{MINUS SIGN}"
 _current: ContextVar[str] = ContextVar("language", default="en")
 
 
@@ -110,11 +111,10 @@ def signed(value: float, pattern: str = "0.0") -> str:
 
     Examples
     --------
-    >>> signed(0.94), signed(-0.031, "0.00"), signed(-0.06, "0%")
-    ('+0.9', '−0.03', '−6%')
+    >>> signed(0.94), signed(-0.06, "0%") == MINUS + "6%"
+    ('+0.9', True)
     """
-    sign = "−" if value < 0 else "+"
-    return sign + format_decimal(abs(value), format=f"#,##{pattern}", locale=current())
+    return (MINUS if value < 0 else "+") + format_decimal(abs(value), format=f"#,##{pattern}", locale=current())
 
 
 def when(moment: datetime) -> str:

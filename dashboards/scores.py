@@ -1,4 +1,4 @@
-"""The scored samples as a worklist asks for them: filtered, sorted and paged in the Parquet files, never loaded whole."""
+"""The scored samples as a worklist asks for them: filtered, sorted and paged in their files, never loaded whole."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 VARIABLE = "MEDFUSION_DASHBOARD"
-"""Of the environment: the settings as JSON, where other users of the machine cannot read them, unlike a command line."""
+"""Of the environment, which other users of the machine cannot read, unlike a command line: the settings as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,12 @@ class Settings:
         Folder written by `medfusion score`.
     reviews : str
         Database URL of the decisions and the audit trail.
-    cohort, model : Path or None
-        The cohort that was scored, and the model that scored it.
+    cohort, model, training : Path or None
+        The cohort that was scored, the model that scored it, and the cohort that it was trained on.
     reports : tuple of Path
         Folders written by `medfusion evaluate`, `drift`, `compare` or `recalibrate`.
+    cache : Path or None
+        Where embeddings of images are kept.
     sign_in : bool
         Whether readers sign in with an OpenID provider; if not, the dashboard is for the user of this machine alone.
     roles_claim : str
@@ -47,7 +49,9 @@ class Settings:
     reviews: str
     cohort: Path | None = None
     model: Path | None = None
+    training: Path | None = None
     reports: tuple[Path, ...] = ()
+    cache: Path | None = None
     sign_in: bool = False
     roles_claim: str = "roles"
     roles: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -64,7 +68,7 @@ class Settings:
             If something is missing or unknown.
         """
         said: dict[str, Any] = json.loads(text)
-        for name in ("scores", "cohort", "model"):
+        for name in ("scores", "cohort", "model", "training", "cache"):
             said[name] = Path(said[name]) if said.get(name) else None
         said["reports"] = tuple(map(Path, said.get("reports", ())))
         roles: dict[str, list[str]] = said.pop("roles", {})

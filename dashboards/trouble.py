@@ -43,7 +43,7 @@ def told() -> Iterator[None]:
         _page(_("Decisions cannot be recorded"), said, "review-unavailable")
     except MedfusionError as error:
         _page(_("This cannot be shown"), _unknown(error), type(error).__name__)
-    except Exception as error:  # noqa: BLE001 - whatever it is, its words may be about a patient
+    except Exception as error:
         _page(_("This cannot be shown"), _unknown(error), type(error).__name__)
 
 

@@ -61,6 +61,7 @@ def _span(span: Span, strongest: float) -> str:
     colour = RAISES if span.share > 0 else LOWERS
     alpha = round(255 * _STRONGEST * abs(span.share) / strongest) if strongest else 0
     said = _("{share} log-odds").format(share=signed(span.share, 3))
-    negated = f"<sup>{escape(_('not'))}</sup>" if span.negated else ""
+    negation = escape(_("not"))
+    negated = f"<sup>{negation}</sup>" if span.negated else ""
     css = ' class="mf-negated"' if span.negated else ""
     return f'<mark{css} style="background: {colour}{alpha:02x}" title="{escape(said)}">{written}</mark>{negated}'

@@ -93,9 +93,10 @@ def waterfall_html(report: RiskReport, top: int = TOP) -> str:
     above = [(float(logit(risk)), percent(float(risk))) for risk in ticks(scale.low, scale.high)]
     below = [(place, signed(place, 1)) for place in scale.round_places()]
     axes = _row("axis", _("Probability"), scale.labels(above), ""), _row("axis", _("Log-odds"), scale.labels(below), "")
+    raises, lowers = escape(_("raises the risk")), escape(_("lowers the risk"))
     key = (
-        f'<div class="key"><i style="background: {RAISES}"></i>{escape(_("raises the risk"))}'
-        f'<i style="background: {LOWERS}"></i>{escape(_("lowers the risk"))}</div>'
+        f'<div class="key"><i style="background: {RAISES}"></i>{raises}'
+        f'<i style="background: {LOWERS}"></i>{lowers}</div>'
     )
     return f'<div class="mf-fall">{key}{axes[0]}{"".join(rows)}{axes[1]}</div>'
 

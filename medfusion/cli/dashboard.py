@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from medfusion.cli.app import app
+from medfusion.cli.options import CacheFolder, NoCache, cache_folder
 from medfusion.cli.show import say
 from medfusion.core.errors import MissingExtra, UsageError
 
@@ -35,6 +36,9 @@ def dashboard(
     ] = None,
     model: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="The model that scored it: what-if, similar patients.")
+    ] = None,
+    training: Annotated[
+        Path | None, typer.Option(metavar="COHORT", help="The cohort that the model was trained on: similar patients.")
     ] = None,
     reports: Annotated[
         list[Path] | None,
@@ -61,6 +65,8 @@ def dashboard(
         bool, typer.Option("--blinded", help="Hide risks from readers until their first opinion of a patient.")
     ] = False,
     timeout: Annotated[float, typer.Option(min=1, metavar="MINUTES", help="Sign out after so long a pause.")] = 15.0,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
 ) -> None:
     """Start the dashboard: worklist, patients, decisions; until it is interrupted.
 
@@ -73,18 +79,21 @@ def dashboard(
             raise MissingExtra(package, "dashboard")
     if auth is None and host not in _LOOPBACK:
         raise UsageError(f"--host {host}: without --auth, the dashboard is for this machine only; leave out --host")
+    roles = {} if auth is None else _roles(auth)
     from medfusion.pipeline import open_scores  # noqa: PLC0415 - commands import what they need
 
     open_scores(scores)
-    wanted = [(cohort, "cohort.toml"), (model, "state.json"), *((each, "report.json") for each in reports or ())]
+    wanted = [(cohort, "cohort.toml"), (model, "state.json"), (training, "cohort.toml")]
+    wanted += [(each, "report.json") for each in reports or ()]
     for folder, file in wanted:
         if folder is not None and not (folder / file).is_file():
             raise UsageError(f"{folder} holds no {file}; name another folder")
-    roles = {} if auth is None else _roles(auth)
     settings = {
         "scores": str(scores.resolve()),
         "cohort": _absolute(cohort),
         "model": _absolute(model),
+        "training": _absolute(training),
+        "cache": _absolute(cache_folder(cache, no_cache)),
         "reports": [str(folder.resolve()) for folder in reports or ()],
         "reviews": reviews or f"sqlite:///{scores.resolve() / 'reviews.db'}",
         "sign_in": auth is not None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -103,6 +104,11 @@ class Cohort:
             moment = sample.prediction_time.isoformat()
             raise FirewallBreach(f"subject {sample.subject_id} at {moment} is no sample of this cohort")
         return self._facts.as_of(sample.subject_id, sample.prediction_time)
+
+    def samples_of(self, subject_id: str) -> tuple[Sample, ...]:
+        """Return the samples of one subject, by time; empty if there are none."""
+        start, stop = (side(self.samples, subject_id, key=_subject) for side in (bisect_left, bisect_right))
+        return self.samples[start:stop]
 
     def labelled(self) -> Cohort:
         """Return the cohort with the samples of which the outcome is known."""
@@ -216,6 +222,10 @@ def require_two_classes(cohort: Cohort) -> None:
         return
     got = f"{events.count(True)} with the event, {events.count(False)} without, {events.count(None)} empty"
     raise DataError([_label_problem(cohort.task, "one-class", got, "samples with the event and samples without")])
+
+
+def _subject(sample: Sample) -> str:
+    return sample.subject_id
 
 
 def _index_table(modality: Modality, folder: CohortFolder) -> pa.Table | None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import pyarrow as pa
 
+from medfusion.core.edits import Changed, EditableValue
 from medfusion.core.errors import Problem
 from medfusion.core.folder import CohortFolder
 from medfusion.core.folds import Patients
@@ -157,6 +158,20 @@ class Scans(Protocol):
 
         `Modality.index` finds the rows of a part's subjects as ``<name>.files.parquet`` in the part.
         """
+
+
+@runtime_checkable
+class Editable(Protocol):
+    """What a modality offers beside `Modality` where a person may ask what if a recorded value were another.
+
+    Records are changed, not payloads or features: what follows is read, encoded and judged as if it had been recorded.
+    """
+
+    def editable(self, record: Records, encoders: Sequence[Encoder]) -> list[EditableValue]:
+        """List the values that may be changed; ``encoders`` are those of a trained model, which know what it knows."""
+
+    def edited(self, record: Records, changes: Mapping[str, Changed]) -> Records:
+        """Return a record in which some of these values are others."""
 
 
 @runtime_checkable

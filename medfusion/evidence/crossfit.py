@@ -28,7 +28,7 @@ from medfusion.evidence.choose import Candidate, MeanHead, Part, fit_heads, inne
 from medfusion.evidence.domain import Domain
 from medfusion.evidence.heads import Rows
 from medfusion.evidence.opening import Shares, lines_of
-from medfusion.evidence.stack import Stack, restore
+from medfusion.evidence.stack import Stack, restore, single
 
 TOGETHER = "(together with the others)"
 """The line of a ledger with what a modality adds beyond what its own values pull: by being there, and by interplay."""
@@ -86,6 +86,11 @@ class EvidenceModel:
     platt: Platt
     base: float
     domain: Domain | None = None
+
+    @property
+    def encoders(self) -> list[Encoder]:
+        """The encoders of all members."""
+        return [each for member in self.members for each in single(member.encoder)]
 
     def member_evidence(self, payloads: Sequence[Any | None]) -> FloatArray:
         """Return what each member says (k, n), relative to the base rate; NaN where absent."""

@@ -100,6 +100,11 @@ def restore(modality: Modality, state: State) -> Encoder:
     return modality.restore(state)
 
 
+def single(encoder: Encoder) -> tuple[Encoder, ...]:
+    """Return the encoders that stand side by side in one, or the one that it is."""
+    return encoder.encoders if isinstance(encoder, Stack) else (encoder,)
+
+
 def _stored(embedding: Embedding, present: BoolArray) -> sparse.csr_array:
     """Return values as they are stored beside sparse ones; the rows of an absent payload are empty."""
     if not isinstance(embedding.values, np.ndarray):

@@ -51,6 +51,8 @@ class RiskReport:
         How far from the training, for the modalities of which that can be told.
     certainty : str
         Which outcomes the risk leaves open at a stated coverage, in one sentence; empty where that is not known.
+    hypothetical : sequence of str
+        What was changed, in words, where this is not the patient's risk but an answer to "what if?".
     """
 
     subject_id: str
@@ -65,6 +67,7 @@ class RiskReport:
     seen_in_training: bool | None = None
     distances: Mapping[str, Distance] = field(default_factory=dict)
     certainty: str = ""
+    hypothetical: Sequence[str] = ()
 
     def risk_text(self) -> str:
         """Return the risk with its interval, as a person writes it."""
@@ -141,6 +144,7 @@ def ledger_json(report: RiskReport) -> dict[str, Any]:
         ],
         "findings": list(report.findings),
         "certainty": report.certainty,
+        "hypothetical": list(report.hypothetical),
         "distances": {name: asdict(distance) for name, distance in report.distances.items()},
         "model_id": report.model_id,
         "seen_in_training": report.seen_in_training,
@@ -167,7 +171,8 @@ def ledger_text(report: RiskReport, top: int = TOP) -> RenderableType:
 
 def footnotes(report: RiskReport) -> list[str]:
     """Return what has to be said beneath every ledger."""
-    lines = [f"Log-odds: + raises the risk, {MINUS} lowers it; base and shares add up to the risk's log-odds."]
+    lines = [f"Hypothetical, not this patient's risk: {'; '.join(report.hypothetical)}."] if report.hypothetical else []
+    lines.append(f"Log-odds: + raises the risk, {MINUS} lowers it; base and shares add up to the risk's log-odds.")
     if report.seen_in_training:
         lines.append("A patient of the training cohort: the part of the model that has not seen them answers.")
     if report.findings:

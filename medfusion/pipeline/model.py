@@ -61,6 +61,8 @@ class Predictions:
 
     Attributes
     ----------
+    before : array (n,)
+        Log-odds before recalibration.
     logit : array (n,)
     shares : array (n, modalities)
         ``terms.base + shares.sum(axis=1) = logit``.
@@ -83,6 +85,7 @@ class Predictions:
         there are more than a few thousand.
     """
 
+    before: FloatArray
     logit: FloatArray
     shares: FloatArray
     present: BoolArray
@@ -183,6 +186,7 @@ class RiskModel:
         )
         terms = self.recalibration.terms(before, self.fusion.base, patterns, groups)
         return Predictions(
+            before=before,
             logit=logit,
             shares=terms.shares(shares, present),
             present=present,
@@ -194,6 +198,21 @@ class RiskModel:
             sets=None if self.risk_sets is None else self.risk_sets.predict(np.asarray(expit(logit)), categories),
             batches=batches,
         )
+
+    def recalibrated(
+        self, before: FloatArray, present: BoolArray, facts: Sequence[Mapping[str, Any]] = ()
+    ) -> FloatArray:
+        """Return the log-odds (n,) that are shown of those before recalibration.
+
+        Parameters
+        ----------
+        before : array (n,)
+        present : array (n, modalities), bool
+        facts : sequence of mappings, length n, optional
+            As in `predict`.
+        """
+        patterns = pattern_names(present, list(self.evidence))
+        return self.recalibration.apply(before, patterns, _groups(facts, self.recalibration.column))
 
     def _mixture(self, subject_ids: Sequence[str]) -> FloatArray:
         """Return how much each member counts (n, k)."""

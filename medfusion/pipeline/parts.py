@@ -58,6 +58,10 @@ class Options:
         """The tables that are written."""
         return tuple(name for name in TABLES if self.ledger or name != "ledger")
 
+    def fingerprint(self, version: str, model_id: str, backend: str) -> str:
+        """Return what decides a prediction besides the data, as input hashes have it."""
+        return f"{version} {model_id} {backend} {self}"
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -149,7 +153,7 @@ class PartScorer:
     def __init__(self, job: Job, model: RiskModel) -> None:
         self._job, self._model = job, model
         self._journal = Journal(job.out, job.source, job.options.tables, job.run)
-        self._fingerprint = f"{__version__} {model.model_id} {job.backend} {job.options}"
+        self._fingerprint = job.options.fingerprint(__version__, model.model_id, job.backend)
 
     def stages(self) -> list[Stage]:
         """Return the steps from the number of a part to a `PartResult`."""

@@ -27,6 +27,7 @@ from medfusion.pipeline.inputs import as_trained, require_same_inputs, table_fil
 from medfusion.pipeline.model import RiskModel
 from medfusion.pipeline.model_folder import load_for
 from medfusion.pipeline.parts import Job, Options, problem_table, stopped
+from medfusion.pipeline.use import model_task
 from medfusion.scoring import (
     Counts,
     Division,
@@ -340,10 +341,7 @@ def _named(delivery: Path) -> str:
 
 def _task(folder: CohortFolder, model: RiskModel, task: str | None) -> str:
     """Return the task asked for, else the model's where the cohort has it, else the cohort's only one."""
-    tasks = folder.config.get("tasks")
-    if task is None and isinstance(tasks, dict) and model.task in tasks:
-        task = model.task
-    return choose_task(folder.config, task).name
+    return choose_task(folder.config, task or model_task(folder, model)).name
 
 
 def _divided(

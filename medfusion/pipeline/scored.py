@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -72,6 +73,27 @@ def open_scores(folder: Path) -> ScoreFiles:
         zoned=schemas[0].field("prediction_time").type.tz is not None,
         left_out=left_out,
     )
+
+
+def scored_at(folder: Path, subject_id: str, prediction_time: datetime) -> datetime | None:
+    """Return when a sample was scored, the last time; None where that is not known.
+
+    Raises
+    ------
+    DataError
+        As `open_scores` does.
+    """
+    wanted = [("subject_id", "==", subject_id), ("prediction_time", "==", prediction_time)]
+    times: list[datetime] = []
+    for file in open_scores(folder).predictions:
+        if "scored_at" in pq.read_schema(file).names:
+            times += pq.read_table(file, columns=["scored_at"], filters=wanted)["scored_at"].drop_null().to_pylist()
+    return max(times, default=None)
+
+
+def scores_changed(folder: Path) -> int:
+    """Return a number that changes whenever a part of a folder of scores is finished."""
+    return Journal.last_finished(folder)
 
 
 def _schema(file: Path) -> pa.Schema:

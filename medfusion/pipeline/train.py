@@ -27,6 +27,7 @@ from medfusion.pipeline.inputs import inputs_of, kinds_of
 from medfusion.pipeline.model import RiskModel, Roster, blocks_of
 from medfusion.pipeline.model_folder import save_model
 from medfusion.pipeline.record import run_record
+from medfusion.pipeline.worth import SHARES, shares_in_training
 
 COVERAGE = 0.9
 """How often the set of outcomes that a risk leaves open holds what happens."""
@@ -126,7 +127,7 @@ def train(
         chosen=adding.summary(list(evidence)),
     )
     inputs = {**inputs_of(CohortFolder.open(cohort_folder), modalities.values()), "kinds": kinds_of(cohort)}
-    card = {**card, "inputs": inputs}
+    card = {**card, "inputs": inputs, SHARES: shares_in_training(adding, blocks, patients)}
     patterns = pattern_names(np.column_stack(list(present.values())), list(present))
     categories = column_of(cohort, cohort.samples, sets_by) if sets_by else patterns
     subjects = patients.subject_ids.tolist()

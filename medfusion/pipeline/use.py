@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from medfusion.cohort import Cohort, open_cohort
-from medfusion.core.errors import DataError, Problem, UsageError
+from medfusion.core.errors import DataError, PayloadRejected, Problem, UsageError
 from medfusion.core.folder import CohortFolder
-from medfusion.core.types import Sample
+from medfusion.core.types import FeatureShare, Sample
+from medfusion.core.views import View
 from medfusion.outputs.ledger import RiskReport
 from medfusion.pipeline.data import Track, read_payloads, silent
 from medfusion.pipeline.model import Payloads, Predictions, RiskModel
@@ -38,10 +38,14 @@ def open_for_use(model_folder: Path, cohort_folder: Path, cache: Path | None = N
     Unless named, the task is the model's where the cohort has it, else the cohort's only one.
     """
     model = load_for(model_folder, cache)
-    tasks = CohortFolder.open(cohort_folder).config.get("tasks")
-    if task is None and isinstance(tasks, dict) and model.task in tasks:
-        task = model.task
+    task = task or model_task(CohortFolder.open(cohort_folder), model)
     return Opened(model, open_cohort(cohort_folder, list(model.modalities.values()), task))
+
+
+def model_task(folder: CohortFolder, model: RiskModel) -> str | None:
+    """Return the model's task where a cohort has it; else None, for the cohort's only one."""
+    tasks = folder.config.get("tasks")
+    return model.task if isinstance(tasks, dict) and model.task in tasks else None
 
 
 def labelled(cohort: Cohort) -> list[Sample]:
@@ -67,7 +71,20 @@ def explain(opened: Opened, subject_id: str, at: datetime | None = None, track: 
     UsageError
         If the cohort has no such sample.
     """
-    mine = [sample for sample in opened.cohort.samples if sample.subject_id == subject_id]
+    sample = sample_of(opened.cohort, subject_id, at)
+    predictions, payloads = opened.predict([sample], track)
+    return report_of(opened.model, sample, predictions, payloads, opened.cohort.problems)
+
+
+def sample_of(cohort: Cohort, subject_id: str, at: datetime | None = None) -> Sample:
+    """Return one patient's sample at one of the cohort's prediction times, the latest by default.
+
+    Raises
+    ------
+    UsageError
+        If the cohort has no such sample.
+    """
+    mine = cohort.samples_of(subject_id)
     chosen = [sample for sample in mine if at is None or _is_at(sample.prediction_time, at)]
     if not chosen:
         times = ", ".join(sample.prediction_time.isoformat() for sample in mine)
@@ -76,20 +93,35 @@ def explain(opened: Opened, subject_id: str, at: datetime | None = None, track: 
             if at and mine
             else f"the cohort has no sample of subject {subject_id}"
         )
-    sample = chosen[-1]
-    predictions, payloads = opened.predict([sample], track)
-    explanation = opened.model.explain(predictions, 0, payloads, opened.cohort.problems)
+    return chosen[-1]
+
+
+def report_of(
+    model: RiskModel, sample: Sample, predictions: Predictions, payloads: Payloads, problems: list[Problem]
+) -> RiskReport:
+    """Open up the prediction of one sample; what can no longer be read goes to ``problems``.
+
+    Parameters
+    ----------
+    model : RiskModel
+    sample : Sample
+    predictions : Predictions
+        Of this sample alone.
+    payloads : mapping from modality to sequence of length 1
+    problems : list of Problem
+    """
+    explanation = model.explain(predictions, 0, payloads, problems)
     return RiskReport(
-        subject_id=subject_id,
+        subject_id=sample.subject_id,
         prediction_time=sample.prediction_time,
         explanation=explanation,
         risk_low=float(predictions.interval[0, 0]),
         risk_high=float(predictions.interval[0, 1]),
-        present=dict(zip(opened.model.evidence, predictions.present[0].tolist(), strict=True)),
-        views=_views(opened.model, payloads, explanation.by_feature),
-        findings=opened.model.findings(predictions, 0),
+        present=dict(zip(model.evidence, predictions.present[0].tolist(), strict=True)),
+        views=views_of(model, payloads, explanation.by_feature, problems),
+        findings=model.findings(predictions, 0),
         distances={name: each[0] for name, each in predictions.distances.items() if each[0] is not None},
-        model_id=opened.model.model_id,
+        model_id=model.model_id,
         seen_in_training=bool(predictions.seen[0]),
         certainty="" if predictions.sets is None else predictions.sets.text(0),
     )
@@ -100,6 +132,16 @@ def _is_at(moment: datetime, at: datetime) -> bool:
     return moment == at if at.tzinfo else moment.replace(tzinfo=None) == at
 
 
-def _views(model: RiskModel, payloads: Payloads, lines: Any) -> dict[str, Any]:
-    here = {name: each[0] for name, each in payloads.items() if each[0] is not None and name in lines}
-    return {name: model.modalities[name].view(payload, lines[name]) for name, payload in here.items()}
+def views_of(
+    model: RiskModel, payloads: Payloads, lines: Mapping[str, Sequence[FeatureShare]], problems: list[Problem]
+) -> dict[str, list[View]]:
+    """Return what a screen shows of one sample, by modality; what can no longer be read goes to ``problems``."""
+    views = {}
+    for name, (payload,) in payloads.items():
+        if payload is None or name not in lines:
+            continue
+        try:
+            views[name] = model.modalities[name].view(payload, lines[name])
+        except PayloadRejected as error:
+            problems.append(error.problem)
+    return views

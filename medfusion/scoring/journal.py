@@ -262,6 +262,11 @@ class Journal:
         there = sum(re.search(r"-\d{5,}$", file.stem) is not None for file in out.glob("predictions.parquet/*.parquet"))
         return parts, there - len(parts)
 
+    @classmethod
+    def last_finished(cls, out: Path) -> int:
+        """Return when a part was last finished, in nanoseconds since 1970; 0 where none was."""
+        return max((folder.stat().st_mtime_ns for folder in (out / _STATE).glob("*/finished")), default=0)
+
     def _table(self, name: str, part: int) -> Path:
         return self.out / f"{name}.parquet" / f"{self.source}-{part:05d}.parquet"
 
@@ -282,9 +287,10 @@ class Journal:
 def _token(path: Path) -> str | None:
     """Return the record that a table is of; None where the file is not whole."""
     try:
-        return (pq.read_metadata(path).metadata or {}).get(_TOKEN, b"").decode()
+        metadata: dict[bytes, bytes] = pq.read_metadata(path).metadata or {}
     except (OSError, pa.ArrowException):
         return None
+    return metadata.get(_TOKEN, b"").decode()
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -7,12 +7,6 @@ import pytest
 from dashboards import language
 
 
-@pytest.fixture(autouse=True)
-def english_again():
-    yield
-    language.use("en")
-
-
 def test_a_text_without_a_translation_stays_english():
     language.use("ko")
     assert language._("no such text in any catalogue") == "no such text in any catalogue"

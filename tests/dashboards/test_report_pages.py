@@ -16,7 +16,7 @@ from dashboards.settings import VARIABLE
 from medfusion.outputs.report import write_report
 from medfusion.review import Action, ReviewStore, Scored, Verdict
 
-PAGES = Path(dashboards.__file__).parent / "pages"
+PAGES = Path(dashboards.__file__).parent / "screens"
 HEADLINE = pd.DataFrame(
     {
         "label": ["AUROC", "AUPRC", "Brier score", "ECE", "Skill"],

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("pyproject.toml", "README.md", "LICENSE", "medfusion")
+PARTS = ("pyproject.toml", "README.md", "LICENSE", "medfusion", "dashboards")
 PYTHON = Path("venv") / ("Scripts" if os.name == "nt" else "bin") / "python"
 TORCH = "torch==2.13.0"
 SUBJECTS = 60
@@ -64,12 +64,19 @@ def demo(wheel, tmp_path_factory):
     return home
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"medfusion"}
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"medfusion", "dashboards"}
     for path in (ROOT / "medfusion").rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
             assert path.relative_to(ROOT).as_posix() in names
+
+
+def test_the_wheel_holds_what_the_dashboard_shows(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    shown = [path for path in (ROOT / "dashboards").rglob("*") if path.suffix in {".py", ".mo", ".css", ".js", ".toml"}]
+    wanted = {path.relative_to(ROOT).as_posix() for path in shown if "frontend" not in path.parts}
+    assert wanted - set(names) == set()
 
 
 def test_the_installed_package_is_the_one_that_runs(demo):

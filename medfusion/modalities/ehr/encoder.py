@@ -7,8 +7,9 @@ came there, and in ranks; it has many more columns, which small cohorts have not
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -27,6 +28,14 @@ MIN_RECORDS = 5
 """How many training records have to know a code, a number or a level for it to become a feature."""
 AVERAGE = "(average record)"
 """The line of a ledger with what the average record contributes."""
+
+
+class Known(NamedTuple):
+    """What an encoder has learnt about a number: the training data's unit, the least and the greatest value."""
+
+    unit: str
+    low: float
+    high: float
 
 
 class EhrEncoder:
@@ -118,6 +127,22 @@ class EhrEncoder:
                 texts[place] = level
         return numbers, texts
 
+    def known_series(self) -> dict[str, Known]:
+        """Return what was learnt about last values, by code; the range is NaN where that is no column."""
+        spans, nowhere = self._spans(), (math.nan, math.nan)
+        known = zip(self._series.codes, self._series.units, strict=True)
+        return {code: Known(unit, *spans.get(f"{code} last", nowhere)) for code, unit in known}
+
+    def known_numbers(self) -> dict[str, Known]:
+        """Return what was learnt about facts that are numbers."""
+        spans = self._spans()
+        return {name: Known("", *spans[name]) for name in self._facts.numbers}
+
+    def known_levels(self) -> dict[str, list[str]]:
+        """Return the levels that were learnt of facts that are no numbers."""
+        levels = self._facts.levels
+        return {name: [level for other, level in levels if other == name] for name, _ in levels}
+
     def state(self) -> State:
         """Return the columns and the range of each."""
         return {
@@ -133,6 +158,9 @@ class EhrEncoder:
         encoder = cls()
         encoder._use(SeriesColumns.restore(state["series"]), FactColumns.restore(state["facts"]), state["range"])
         return encoder
+
+    def _spans(self) -> dict[str, list[float]]:
+        return dict(zip(self.feature_names, self._range.T.tolist(), strict=True))
 
     def _use(self, series: SeriesColumns, facts: FactColumns, span: FloatArray) -> None:
         self._series, self._facts, self._range = series, facts, span

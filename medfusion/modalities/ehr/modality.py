@@ -8,13 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from medfusion.core.edits import Changed, EditableValue
 from medfusion.core.errors import Problem, UsageError
 from medfusion.core.folder import CohortFolder
-from medfusion.core.protocols import Advance, ModalityOptions
+from medfusion.core.protocols import Advance, Encoder, ModalityOptions
 from medfusion.core.schema import TableSchema
 from medfusion.core.state import State
 from medfusion.core.types import FeatureShare, Records
 from medfusion.core.views import View
+from medfusion.modalities.ehr.edits import editable_values, edited_record
 from medfusion.modalities.ehr.encoder import CourseEncoder, EhrEncoder
 from medfusion.modalities.ehr.example import example_payload
 from medfusion.modalities.ehr.harmonise import declared_units, with_one_unit
@@ -109,6 +111,14 @@ class EhrModality:
     def view(self, payload: Any, shares: Sequence[FeatureShare]) -> list[View]:
         """Return the curves, and what has none as facts."""
         return [view_of(payload, shares)]
+
+    def editable(self, record: Records, encoders: Sequence[Encoder]) -> list[EditableValue]:
+        """List the last value of each series, also of those that were not recorded, and the facts."""
+        return editable_values(record, [each for each in encoders if isinstance(each, EhrEncoder)])
+
+    def edited(self, record: Records, changes: Mapping[str, Changed]) -> Records:
+        """Return a record with other last values and facts; without a series, where its value is None."""
+        return edited_record(record, changes)
 
     def example(self, seed: int) -> EhrPayload:
         """Return three days on a ward."""
