@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types doctests tests notebooks schemas viewer clean
+.PHONY: demo test lint types doctests tests notebooks schemas catalogues screenshots browser viewer clean
 
 demo: .venv/.demo-ready viewer
 	$(BIN)/medfusion demo --out demo
@@ -21,7 +21,7 @@ types: .venv/.test-ready
 doctests: .venv/.test-ready
 	$(BIN)/pytest --doctest-modules medfusion dashboards
 
-tests: .venv/.test-ready
+tests: .venv/.test-ready browser
 	$(BIN)/pytest -n auto --dist loadfile tests
 
 notebooks: .venv/.test-ready
@@ -29,6 +29,25 @@ notebooks: .venv/.test-ready
 
 schemas: .venv/.test-ready
 	$(BIN)/python -m medfusion.pipeline.schemas data_schemas
+
+# Texts of the dashboard: those that are new go into the catalogues, to be translated there; then all are compiled.
+LOCALE := dashboards/locale
+catalogues: .venv/.test-ready
+	mkdir -p build
+	$(BIN)/pybabel -q extract -k N_ --no-location --sort-output --project medfusion -o build/dashboards.pot dashboards
+	$(BIN)/pybabel -q update -i build/dashboards.pot -d $(LOCALE) -l ko -D dashboards -N --no-wrap
+	sed -i -E '/ADDRESS|YEAR-MO|LL@li|Generated-By|Creation-Date/d' $(LOCALE)/ko/LC_MESSAGES/dashboards.po
+	$(BIN)/pybabel -q compile -d $(LOCALE) -D dashboards
+	$(BIN)/pybabel -q compile -d $(LOCALE) -D terms
+
+screenshots: .venv/.test-ready browser demo
+	PYTHONPATH=tests/dashboards $(BIN)/python tests/dashboards/screenshots.py demo --out docs/screenshots
+
+# Tests of the dashboard in a browser are skipped, and say so, where there is none and it cannot be installed.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	  apt-get install -y -qq --no-install-recommends chromium fonts-nanum; } || \
+	  echo "chromium is not installed: tests in a browser will be skipped"
 
 VIEWER := dashboards/viewer/frontend
 viewer: dashboards/viewer/static/index.html

@@ -242,7 +242,12 @@ class Outcome:
 
 
 def crash(
-    command: Command, work: Path, victims: Sequence[Victim], seed: int, told: Callable[[str], None] = lambda line: None
+    command: Command,
+    work: Path,
+    victims: Sequence[Victim],
+    seed: int,
+    told: Callable[[str], None] = lambda line: None,
+    reference: Command | None = None,
 ) -> Outcome:
     """Kill runs, let them go on, and compare what they wrote.
 
@@ -256,6 +261,8 @@ def crash(
     seed : int
     told : callable
         Called with a line about each kill.
+    reference : Command, optional
+        What writes the rows to be expected; the same command, if there is no other.
 
     Raises
     ------
@@ -264,7 +271,7 @@ def crash(
     """
     rng = random.Random(seed)  # noqa: S311 - times, not secrets
     log, start = work / "log.txt", time.monotonic()
-    command.start(work / "reference", log).end()
+    (reference or command).start(work / "reference", log).end()
     length_s, expected = time.monotonic() - start, rows_of(work / "reference")
     outcome = Outcome(round(length_s, 1), {name: len(table) for name, table in expected.items()})
     parts, waiting = _finished(work / "reference"), list(victims)

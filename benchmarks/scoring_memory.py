@@ -227,10 +227,10 @@ def _memory_mb(root: int) -> dict[int, float]:
     mine, alive = {root}, processes()
     while more := {pid for pid, each in alive.items() if each.parent in mine} - mine:
         mine |= more
-    return {pid: _pss_mb(pid) for pid in mine}
+    return {pid: pss_mb(pid) for pid in mine}
 
 
-def _pss_mb(pid: int) -> float:
+def pss_mb(pid: int) -> float:
     try:
         with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
             for line in islice(file, 1, None):

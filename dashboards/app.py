@@ -10,7 +10,8 @@ from dashboards import access, context, language, shell, trouble
 from dashboards.access import Role
 from dashboards.language import _
 
-PAGES = Path(__file__).parent / "pages"
+SCREENS = Path(__file__).parent / "screens"
+"""Not named ``pages``: what is in a folder of that name, Streamlit offers by itself, to whoever asks."""
 
 
 def main() -> None:
@@ -21,7 +22,8 @@ def main() -> None:
     with trouble.told():
         settings, store = context.settings(), context.store()
         who = access.admit(settings, store)
-        page = st.navigation(_pages(who))
+        pages = _pages(who)
+        page = st.navigation(pages or [_nothing])
         shell.tools(who, settings, store)
         page.run()
 
@@ -29,10 +31,17 @@ def main() -> None:
 def _pages(who: access.Reader) -> list[st.Page]:
     """Return the pages that a reader's roles open."""
     every = [
-        (st.Page(PAGES / "worklist.py", title=_("Worklist"), default=True), (Role.REVIEWER,)),
-        (st.Page(PAGES / "patient.py", title=_("Patient")), (Role.REVIEWER,)),
+        (st.Page(SCREENS / "worklist.py", title=_("Worklist"), default=True), (Role.REVIEWER,)),
+        (st.Page(SCREENS / "patient.py", title=_("Patient")), (Role.REVIEWER,)),
+        (st.Page(SCREENS / "reports.py", title=_("Cohort")), (Role.REVIEWER, Role.AUDITOR)),
+        (st.Page(SCREENS / "model.py", title=_("Model")), (Role.REVIEWER, Role.AUDITOR)),
+        (st.Page(SCREENS / "audit.py", title=_("Audit trail")), (Role.AUDITOR,)),
     ]
     return [page for page, roles in every if who.may(*roles)]
+
+
+def _nothing() -> None:
+    st.info(_("There is no page for your role."))
 
 
 if __name__ == "__main__":

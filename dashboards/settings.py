@@ -22,9 +22,10 @@ class Settings:
         Folder written by `medfusion score`.
     reviews : str
         Database URL of the decisions and the audit trail.
-    cohort, model, training, evaluation : Path or None
-        The cohort that was scored, the model that scored it, the cohort that it was trained on, and a folder written by
-        `medfusion evaluate`.
+    cohort, model, training : Path or None
+        The cohort that was scored, the model that scored it, and the cohort that it was trained on.
+    reports : tuple of Path
+        Folders written by `medfusion evaluate`, `drift`, `compare` or `recalibrate`.
     cache : Path or None
         Where embeddings of images are kept.
     sign_in : bool
@@ -49,7 +50,7 @@ class Settings:
     cohort: Path | None = None
     model: Path | None = None
     training: Path | None = None
-    evaluation: Path | None = None
+    reports: tuple[Path, ...] = ()
     cache: Path | None = None
     sign_in: bool = False
     roles_claim: str = "roles"
@@ -67,8 +68,9 @@ class Settings:
             If something is missing or unknown.
         """
         said: dict[str, Any] = json.loads(text)
-        for name in ("scores", "cohort", "model", "training", "evaluation", "cache"):
+        for name in ("scores", "cohort", "model", "training", "cache"):
             said[name] = Path(said[name]) if said.get(name) else None
+        said["reports"] = tuple(map(Path, said.get("reports", ())))
         roles: dict[str, list[str]] = said.pop("roles", {})
         return cls(**said, roles=tuple((role, tuple(values)) for role, values in roles.items()))
 

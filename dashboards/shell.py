@@ -14,6 +14,7 @@ _CHOICE = "language_choice"
 _STYLE = """
 <style>
 .medfusion-use { padding: 0.35rem 0.8rem; border: 1px solid currentColor; border-radius: 0.4rem; font-size: 0.9rem; }
+[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p { color: inherit; opacity: 1; }
 [data-testid="stMainBlockContainer"] { padding: 3.5rem 1.5rem 2rem; }
 </style>
 """

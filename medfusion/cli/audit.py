@@ -45,7 +45,7 @@ def verify(
         say(f"{found.checked} events, each as it was written; head {found.head}")
     else:
         err_console.print(f"event {found.first_bad}: {found.reason}", style="red", highlight=False, soft_wrap=True)
-        say(f"{found.checked} events before it are as they were written")
+        say(f"events before it, each as it was written: {found.checked}")
     if not found.ok:
         raise typer.Exit(DATA_PROBLEM)
 

@@ -40,8 +40,13 @@ def dashboard(
     training: Annotated[
         Path | None, typer.Option(metavar="COHORT", help="The cohort that the model was trained on: similar patients.")
     ] = None,
-    evaluation: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder written by `medfusion evaluate`.")
+    reports: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--report",
+            metavar="DIR",
+            help="Folder written by `medfusion evaluate`, drift, compare or recalibrate. Repeatable.",
+        ),
     ] = None,
     reviews: Annotated[
         str | None,
@@ -65,7 +70,7 @@ def dashboard(
 ) -> None:
     """Start the dashboard: worklist, patients, decisions; until it is interrupted.
 
-    Example: medfusion dashboard scores --cohort tonight --model model
+    Example: medfusion dashboard scores --cohort tonight --model model --report evaluation
 
     For a ward: medfusion dashboard scores --cohort tonight --model model --host 0.0.0.0 --auth secrets.toml
     """
@@ -74,20 +79,22 @@ def dashboard(
             raise MissingExtra(package, "dashboard")
     if auth is None and host not in _LOOPBACK:
         raise UsageError(f"--host {host}: without --auth, the dashboard is for this machine only; leave out --host")
+    roles = {} if auth is None else _roles(auth)
     from medfusion.pipeline import open_scores  # noqa: PLC0415 - commands import what they need
 
     open_scores(scores)
-    for folder, file in ((cohort, "cohort.toml"), (model, "state.json"), (training, "cohort.toml")):
+    wanted = [(cohort, "cohort.toml"), (model, "state.json"), (training, "cohort.toml")]
+    wanted += [(each, "report.json") for each in reports or ()]
+    for folder, file in wanted:
         if folder is not None and not (folder / file).is_file():
             raise UsageError(f"{folder} holds no {file}; name another folder")
-    roles = {} if auth is None else _roles(auth)
     settings = {
         "scores": str(scores.resolve()),
         "cohort": _absolute(cohort),
         "model": _absolute(model),
         "training": _absolute(training),
-        "evaluation": _absolute(evaluation),
         "cache": _absolute(cache_folder(cache, no_cache)),
+        "reports": [str(folder.resolve()) for folder in reports or ()],
         "reviews": reviews or f"sqlite:///{scores.resolve() / 'reviews.db'}",
         "sign_in": auth is not None,
         "blinded": blinded,

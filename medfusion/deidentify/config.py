@@ -44,11 +44,22 @@ def clean_config(config: Mapping[str, Any], labels: Mapping[str, str], scrubber:
         for task, path in labels.items()
     }
     ehr = config.get("ehr", {})
-    units = ehr.get("units", {}) if isinstance(ehr, dict) else {}
-    if isinstance(units, dict) and units:
-        texts = {code: unit for code, unit in units.items() if isinstance(unit, str)}
-        new["ehr"] = {"units": {_clean(code, scrubber, prose=False): unit for code, unit in texts.items()}}
-    return new
+    kept = {
+        part: {_clean(code, scrubber, prose=False): said for code, said in entries.items() if is_one(said)}
+        for part, is_one in (("units", _is_unit), ("reference", _is_range))
+        if isinstance(entries := ehr.get(part) if isinstance(ehr, dict) else None, dict) and entries
+    }
+    return {**new, "ehr": kept} if kept else new
+
+
+def _is_unit(said: object) -> bool:
+    return isinstance(said, str)
+
+
+def _is_range(said: object) -> bool:
+    """Tell a reference range, in which there is no place for more than numbers and a unit."""
+    known = isinstance(said, dict) and set(said) <= {"low", "high", "unit"}
+    return known and all(isinstance(each, str) == (name == "unit") for name, each in said.items())
 
 
 def _clean(text: object, scrubber: Scrubber, prose: bool = True) -> str:
@@ -56,7 +67,7 @@ def _clean(text: object, scrubber: Scrubber, prose: bool = True) -> str:
 
 
 def as_toml(config: Mapping[str, Any], section: str = "") -> str:
-    """Write nested mappings of texts as TOML.
+    """Write nested mappings of texts and numbers as TOML.
 
     Examples
     --------
@@ -66,7 +77,8 @@ def as_toml(config: Mapping[str, Any], section: str = "") -> str:
     [ehr.units]
     GLU = "mg/dL"
     """
-    lines = [f"{_key(key)} = {_quoted(value)}\n" for key, value in config.items() if isinstance(value, str)]
+    plain = {key: value for key, value in config.items() if isinstance(value, str | int | float)}
+    lines = [f"{_key(key)} = {_quoted(value)}\n" for key, value in plain.items()]
     head = f"\n[{section}]\n" if section and lines else ""
     inner = (
         as_toml(value, f"{section}.{_key(key)}" if section else _key(key))
@@ -80,6 +92,6 @@ def _key(name: str) -> str:
     return name if _PLAIN.fullmatch(name) else _quoted(name)
 
 
-def _quoted(text: str) -> str:
+def _quoted(text: str | float) -> str:
     # TOML's basic strings have JSON's escapes; DEL alone has to be escaped besides.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -35,16 +35,8 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     return environment.get_template(template).render({"research_use": RESEARCH_USE, **values})
 
 
-def svg(figure: Figure, description: str) -> Markup:
-    """Turn a figure into SVG that can stand within a page.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-    description : str
-        For those who cannot see it.
-    """
-    from markupsafe import Markup  # noqa: PLC0415 - only a page needs it
+def drawn(figure: Figure) -> str:
+    """Turn a figure into an SVG picture, the same for the same figure."""
     from matplotlib import rc_context  # noqa: PLC0415 - slow to import
 
     written = StringIO()
@@ -52,11 +44,32 @@ def svg(figure: Figure, description: str) -> Markup:
     with rc_context({"svg.hashsalt": "medfusion"}):
         figure.savefig(written, format="svg", metadata=dict.fromkeys(["Creator", "Date", "Format", "Type"]))
     text = written.getvalue()
-    drawing = text[text.index("<svg") :]
+    return text[text.index("<svg") :]
+
+
+def svg(figure: Figure, description: str) -> Markup:
+    """Turn a figure into SVG that can stand within a page; see `embedded`."""
+    return embedded(drawn(figure), figure.get_figwidth(), description)
+
+
+def embedded(drawing: str, width_in: float, description: str) -> Markup:
+    """Have an SVG picture stand within a page.
+
+    Parameters
+    ----------
+    drawing : str
+        As from `drawn`.
+    width_in : float
+        Width in inches.
+    description : str
+        For those who cannot see it.
+    """
+    from markupsafe import Markup  # noqa: PLC0415 - only a page needs it
+
     # The names of XML's vocabularies look like addresses, and a page of HTML does without them.
     opening, rest = drawing.split(">", 1)
     opening = re.sub(r'\s(xmlns(:\w+)?|width|height)="[^"]*"', "", opening)
-    size = round(_PIXELS_PER_INCH * figure.get_figwidth())
+    size = round(_PIXELS_PER_INCH * width_in)
     label = Markup(' role="img" aria-label="{}" style="width: {}px">').format(description, size)
     return Markup(opening) + label + Markup(rest)  # noqa: S704 - matplotlib escaped what it wrote
 

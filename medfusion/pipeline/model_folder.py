@@ -21,7 +21,7 @@ from medfusion.fusion.recalibration import Recalibration
 from medfusion.pipeline.data import build_modalities
 from medfusion.pipeline.model import RiskModel, Roster
 
-FORMAT = 2
+FORMAT = 3
 _STATE, _CHECK, _CARD = "state", "check", "card.json"
 _SUFFIXES = (".json", ".safetensors")
 

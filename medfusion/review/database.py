@@ -67,11 +67,13 @@ class Database:
         self._wait_seconds = wait_seconds
         self._engine = self._sqlite(url, create) if self.is_sqlite else self._postgresql(url)
         with self.reading() as connection:
-            current = migrations.is_current(connection)
-        if not current:
+            steps = migrations.missing(connection)
+        if migrations.FIRST in steps and not create:
+            self._refuse("it holds no decisions and no audit trail; correct its name")
+        if steps:
             with self.writing() as connection:
                 # Somebody else may have done it since.
-                if not migrations.is_current(connection):
+                if migrations.missing(connection):
                     migrations.upgrade(connection)
 
     @contextmanager
@@ -121,7 +123,8 @@ class Database:
         # Opened anew for each transaction, and never made: a file that is taken away is noticed at once, where an open
         # one would take decisions with it.
         uri = f"{path.absolute().as_uri()}?mode=rw"
-        return create_engine("sqlite://", creator=partial(_connect, uri, self._wait_seconds), poolclass=NullPool)
+        connect = partial(_connect, uri, self._wait_seconds)
+        return create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
 
     def _postgresql(self, url: URL) -> Engine:
         try:
@@ -131,6 +134,7 @@ class Database:
                 isolation_level="READ COMMITTED",
                 # A server that was started again in between is no error.
                 pool_pre_ping=True,
+                hide_parameters=True,
                 connect_args={"connect_timeout": max(1, round(self._wait_seconds))},
             )
         except ImportError:
@@ -150,7 +154,7 @@ class Database:
         self._refuse(reason)
 
     def _refuse(self, reason: str) -> None:
-        raise ReviewUnavailable(f"the review database {self._place} cannot be used: {reason}")
+        raise ReviewUnavailable(f"the review database {self._place} cannot be used: {reason}") from None
 
 
 def _url(where: str | Path) -> URL:

@@ -19,7 +19,9 @@ from medfusion.review.events import Action, Decision, Event, Scored, Verdict, ti
 from medfusion.review.tables import Exported, summary_table, write_tables
 
 _EVENTS = table("review_events", *(column(field.name) for field in fields(Event)))
+_About = tuple[str | None, str | None, str | None, str | None]
 _DECIDED = _EVENTS.c.action == Action.DECISION.value
+_END = select(_EVENTS.c.seq, _EVENTS.c.hash).order_by(_EVENTS.c.seq.desc()).limit(1)
 _PAGE = 10_000
 _WAIT_SECONDS = 10.0
 """How long to wait for others who write."""
@@ -61,7 +63,7 @@ class ReviewStore:
         where : str or Path
             A path of an SQLite file, or a URL: ``sqlite:///PATH``, ``postgresql://USER@HOST/NAME``.
         create : bool
-            Whether to make the file of SQLite where there is none.
+            Whether to make a store where there is none.
         wait_seconds : float
             How long to wait for others who write.
 
@@ -190,6 +192,11 @@ class ReviewStore:
         """Return events of the trail by number: the first ones with a number above ``after``."""
         return self._events(_page(after, limit))
 
+    def head(self) -> Head:
+        """Return the number and the hash of the last event."""
+        with self._database.reading() as connection:
+            return Head(*(connection.execute(_END).one_or_none() or ()))
+
     def verify(self, head: str = "") -> Verification:
         """Check the chain from its first event to its last.
 
@@ -230,15 +237,11 @@ class ReviewStore:
         return write_tables(folder, self._trail(last.seq), str(Head(last.seq, last.hash)))
 
     def _append(self, who: str, action: Action, what: Mapping[str, Any], about: Scored | None) -> Event:
-        scored: tuple[str | None, ...] = (None, None, None, None)
-        if about is not None:
-            scored = (about.subject_id, time_text(about.prediction_time), about.model_id, about.input_hash)
+        scored = _scored(about)
         said = _said(who, scored, what)
         with self._database.writing() as connection:
-            end = select(_EVENTS.c.seq, _EVENTS.c.hash).order_by(_EVENTS.c.seq.desc()).limit(1)
-            seq, previous = connection.execute(end).one_or_none() or Head()
-            now = time_text(datetime.now(UTC))
-            event = Event(seq + 1, now, who, action.value, *scored, said, previous, hash="")
+            seq, previous = connection.execute(_END).one_or_none() or Head()
+            event = Event(seq + 1, time_text(datetime.now(UTC)), who, action.value, *scored, said, previous, "")
             event = replace(event, hash=chain.digest(event))
             connection.execute(insert(_EVENTS), asdict(event))
         return event
@@ -265,7 +268,13 @@ class ReviewStore:
             return connection.execute(query).scalar() or 0
 
 
-def _said(who: str, scored: tuple[str | None, ...], what: Mapping[str, Any]) -> str:
+def _scored(about: Scored | None) -> _About:
+    if about is None:
+        return None, None, None, None
+    return about.subject_id, time_text(about.prediction_time), about.model_id, about.input_hash
+
+
+def _said(who: str, scored: _About, what: Mapping[str, Any]) -> str:
     """Return what happened as it is kept, and refuse what a database cannot keep."""
     if not who:
         raise UsageError("an event needs somebody whose doing it was: give the reader's name")

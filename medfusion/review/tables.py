@@ -88,7 +88,7 @@ def write_tables(folder: Path, events: Iterable[Event], head: str) -> Exported:
         If the folder cannot be written.
     """
     files = tuple(folder / f"{schema.name}.parquet" for schema in SCHEMAS)
-    counts = [0, 0]
+    decided = written = 0
     remaining = iter(events)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,10 +101,10 @@ def write_tables(folder: Path, events: Iterable[Event], head: str) -> Exported:
                 decisions = [_row(Decision.of(event)) for event in page if event.action == Action.DECISION]
                 writers[0].write_table(_table(DECISIONS, decisions))
                 writers[1].write_table(_table(EVENTS, [astuple(event) for event in page]))
-                counts[0], counts[1] = counts[0] + len(decisions), counts[1] + len(page)
+                decided, written = decided + len(decisions), written + len(page)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror}; name another folder") from None
-    return Exported(files, counts[0], counts[1], head)
+    return Exported(files, decided, written, head)
 
 
 def summary_table(latest: Sequence[tuple[Decision, int]], zoned: bool) -> pa.Table:

@@ -287,9 +287,10 @@ class Journal:
 def _token(path: Path) -> str | None:
     """Return the record that a table is of; None where the file is not whole."""
     try:
-        return (pq.read_metadata(path).metadata or {}).get(_TOKEN, b"").decode()
+        metadata: dict[bytes, bytes] = pq.read_metadata(path).metadata or {}
     except (OSError, pa.ArrowException):
         return None
+    return metadata.get(_TOKEN, b"").decode()
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,21 +1,15 @@
 """A real folder of scores, a real server, a real browser."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browsing import CHROMIUM, FLAGS
 from serving import WAIT_SECONDS, Server, dashboard
 
 from dashboards import language, settings
 from medfusion.pipeline import score
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    "--no-sandbox --no-first-run --disable-quic --disable-background-networking --disable-component-update "
-    "--disable-sync --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader"
-).split()
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +57,9 @@ def browser():
     """Return Debian's Chromium."""
     if CHROMIUM is None:
         pytest.skip("chromium is not installed: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=1000 * WAIT_SECONDS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser

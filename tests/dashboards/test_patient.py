@@ -20,7 +20,7 @@ from dashboards.scores import Query
 from medfusion.pipeline import explain, open_for_use
 from medfusion.review import Action, ReviewStore, Scored, Verdict
 
-PAGE = Path(dashboards.__file__).parent / "pages" / "patient.py"
+PAGE = Path(dashboards.__file__).parent / "screens" / "patient.py"
 SECONDS = 120
 
 

@@ -1,9 +1,11 @@
 """What a worklist asks of the Parquet files, against the same asked of pandas."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
+from damage import damaged
 
 from dashboards.scores import Flag, Order, Query, Scores
 from medfusion.core.errors import DataError
@@ -55,7 +57,7 @@ def test_a_name_cannot_change_the_question(scores):
 def test_change_is_since_the_previous_prediction_time(scores, table):
     ordered = table.sort_values("prediction_time")
     before = ordered.groupby("subject_id")["risk"].diff()
-    wanted = {key: change for key, change in zip(expected(ordered), before, strict=True) if change == change}
+    wanted = {key: change for key, change in zip(expected(ordered), before, strict=True) if not pd.isna(change)}
     page = scores.page(Query(order=Order.CHANGE), 0, 100)
     assert {key: row.change for key, row in zip(keys(page.rows), page.rows, strict=True) if row.change is not None} == (
         pytest.approx(wanted)
@@ -74,8 +76,6 @@ def test_reasons_are_the_largest_lines_of_the_ledger(scores, scored):
 
 
 def test_a_part_that_is_not_finished_does_not_count(scored, table, tmp_path):
-    import shutil
-
     folder = shutil.copytree(scored, tmp_path / "scores")
     record = next(iter((folder / ".state" / "part" / "finished").iterdir()))
     record.write_text(json.dumps({"token": "of another run", "files": {}}), encoding="utf-8")
@@ -85,8 +85,6 @@ def test_a_part_that_is_not_finished_does_not_count(scored, table, tmp_path):
 
 
 def test_a_sample_of_two_deliveries_is_shown_as_it_was_scored_last(scored, table, tmp_path):
-    import shutil
-
     folder = shutil.copytree(scored, tmp_path / "scores")
     shutil.copytree(folder / ".state" / "part", folder / ".state" / "later")
     for name in ("predictions", "ledger", "quarantine"):
@@ -109,8 +107,6 @@ def test_a_sample_of_two_deliveries_is_shown_as_it_was_scored_last(scored, table
     ],
 )
 def test_a_folder_that_cannot_be_used_says_why(scored, tmp_path, harm, code):
-    from damage import damaged
-
     with pytest.raises(DataError) as told:
         Scores.open(damaged(scored, tmp_path, harm))
     assert told.value.problems[0].code == code

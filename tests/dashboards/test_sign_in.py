@@ -63,6 +63,14 @@ def test_a_reviewer_signs_in_and_out_and_both_are_in_the_trail(guarded, visit):
     assert mine == [("kim", "sign-in", {"roles": ["reviewer"]}), ("kim", "sign-out", {"by": "reader"})]
 
 
+@pytest.mark.parametrize("page", ["worklist", "patient", "app"])
+def test_no_address_leads_past_the_sign_in(guarded, visit, page):
+    server, _trail = guarded
+    shown = visit(f"{server.url}/{page}")
+    expect(shown.get_by_text("Sign in to see patients.")).to_be_visible()
+    assert shown.locator("tbody").count() == 0
+
+
 def test_who_has_no_role_is_refused_and_that_is_in_the_trail(guarded, visit):
     server, trail = guarded
     page = sign_in(visit, server, "visitor")

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 import dashboards
 from dashboards.context import Reader
-from dashboards.pages import worklist
+from dashboards.screens import worklist
 from medfusion.review import ReviewStore, Scored, Verdict
 
 APP = Path(dashboards.__file__).parent / "app.py"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from medfusion.core.folds import Patients, patient_folds
@@ -75,6 +76,20 @@ def test_where_modalities_mean_more_together_a_network_tells_fresh_patients_apar
     late, learned = auroc(of_interplay["late"], fresh), auroc(of_interplay[kind], fresh)
     # Of 6,000 patients, the standard error of the difference is about 0.005.
     assert late + 0.02 < learned < possible
+
+
+@pytest.mark.parametrize("kind", FREE)
+def test_a_few_hundred_patients_are_enough_for_a_product_of_two_modalities(interplay, kind):
+    few, (_, fresh) = World(500, 5, interaction=1.5), interplay
+    late, learned = (auroc(new_fusion(each).fit(few.blocks, few.patients, 0), fresh) for each in ("late", kind))
+    # What a logistic regression on evidence and its products, another library's, makes of the same patients.
+    evidence, told = (
+        np.nan_to_num(np.stack([each.evidence[0] for each in one.blocks.values()], axis=1)) for one in (few, fresh)
+    )
+    products = [np.column_stack([each, each[:, 0] * each[:, 1]]) for each in (evidence, told)]
+    known = LogisticRegression().fit(products[0], few.events).decision_function(products[1])
+    # The co-attention of the joint network has to learn on the same patients not to get in the way.
+    assert learned - late > {"early": 0.7, "joint": 0.3}[kind] * (roc_auc_score(fresh.events, known) - late) > 0.01
 
 
 @pytest.mark.parametrize("kind", LEARNED)

@@ -3,16 +3,18 @@ import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
+from medfusion.core.errors import UsageError
 from medfusion.core.types import Explanation, FeatureShare
 from medfusion.core.views import ImageView, Series, SeriesView, Span, TextView
 from medfusion.outputs.patient import patient_page, write_patient_page
-from medfusion.outputs.report import write_report
+from medfusion.outputs.report import read_report, write_report
 
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -93,7 +95,7 @@ def test_the_report_stands_alone_and_escapes_what_it_is_given(tmp_path):
     page = assert_stands_alone(write(tmp_path / "report.html"))
     said = "".join(page.text)
     assert said.count(EVIL) >= 4
-    assert list(tmp_path.iterdir()) == [tmp_path / "report.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
 
 
 def test_the_report_says_figures_intervals_and_what_they_rest_on(tmp_path):
@@ -113,6 +115,28 @@ def test_every_picture_of_the_report_has_its_table_and_a_long_one_is_thinned(tmp
     said = "".join(page.text)
     assert "60 of 500 rows, evenly spaced." in said
     assert "at x" in said
+
+
+def test_a_report_is_read_back_as_it_was_with_every_row(tmp_path):
+    write(tmp_path / "report.html", lead=["It works."])
+    report = read_report(tmp_path / "report.json")
+    assert (report.title, report.lead, report.basis) == (f"ICU {EVIL}", ["It works."], {"Patients": 1236})
+    pd.testing.assert_frame_equal(report.headline, HEADLINE)
+    (panel,) = report.panels
+    assert (panel.title, panel.caption, panel.width_in) == (Panel.title, Panel.caption, 4.0)
+    pd.testing.assert_frame_equal(panel.table, Panel().frame())
+    picture = ElementTree.fromstring(panel.picture)  # noqa: S314 - written here
+    assert picture.tag.endswith("svg")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 0}', "[" * 100_000, "\udcff"])
+def test_what_is_no_report_is_refused(tmp_path, text):
+    path = tmp_path / "report.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UsageError, match="report"):
+        read_report(path)
+    with pytest.raises(UsageError, match="medfusion evaluate"):
+        read_report(tmp_path / "none.json")
 
 
 def test_the_same_report_is_the_same_file(tmp_path):

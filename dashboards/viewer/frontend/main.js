@@ -67,11 +67,11 @@ async function choose(place) {
   const presets = image.unit === "HU" ? HU_PRESETS : {};
   const offered = ["file", ...Object.keys(presets)].map((name) => new Option(texts[name], name));
   $("preset").replaceChildren(...offered, new Option(texts.own, "own"));
-  const [centre, width] = image.window;
-  const low = Math.min(image.low, centre - width / 2);
-  const high = Math.max(image.high, centre + width / 2);
+  const windows = [image.window, ...Object.values(presets)];
+  const low = Math.min(image.low, ...windows.map(([centre, width]) => centre - width / 2));
+  const high = Math.max(image.high, ...windows.map(([centre, width]) => centre + width / 2));
   Object.assign($("centre"), { min: low, max: high });
-  Object.assign($("width"), { min: (high - low) / 1000, max: high - low });
+  Object.assign($("width"), { min: (high - low) / 1000, max: 2 * (high - low) });
   const [lowers, , raises] = $("legend").children;
   lowers.textContent = signed(-largest(image), 2);
   raises.textContent = signed(largest(image), 2);

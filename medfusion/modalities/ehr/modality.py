@@ -21,6 +21,7 @@ from medfusion.modalities.ehr.encoder import CourseEncoder, EhrEncoder
 from medfusion.modalities.ehr.example import example_payload
 from medfusion.modalities.ehr.harmonise import declared_units, with_one_unit
 from medfusion.modalities.ehr.payload import EhrPayload, read_payloads
+from medfusion.modalities.ehr.reference import declared_ranges, with_ranges
 from medfusion.modalities.ehr.summary import STATISTICS, VERSION
 from medfusion.modalities.ehr.tables import LONG, WIDE, read_events
 from medfusion.modalities.ehr.view import view_of
@@ -57,14 +58,16 @@ class EhrModality:
         -------
         pyarrow.Table or None
             Columns ``subject_id``, ``time``, ``code`` (dictionary), ``unit`` (dictionary; empty where unknown) and
-            ``numeric_value`` (float64; null for an event without a value). None where there is no such file.
+            ``numeric_value`` (float64; null for an event without a value); its metadata hold the reference ranges of
+            cohort.toml. None where there is no such file.
         """
         found = read_events(folder)
         if found is None:
             return None
         file, events = found
         events = with_one_unit(events, declared_units(folder), file, folder.problems)
-        return events.select(["subject_id", "time", "code", "unit", "numeric_value"])
+        events = events.select(["subject_id", "time", "code", "unit", "numeric_value"])
+        return with_ranges(events, declared_ranges(folder))
 
     def read(self, records: Sequence[Records], problems: list[Problem], advance: Advance) -> list[EhrPayload | None]:
         """Summarise every code of every record; None where there are no events and no facts."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from medfusion.core.types import FloatArray, Records
+from medfusion.modalities.ehr.reference import Range, ranges_of
 from medfusion.modalities.ehr.summary import summarise
 
 _MICROSECONDS_PER_HOUR = 3_600_000_000
@@ -29,10 +30,13 @@ class Vocabulary:
     codes : tuple of str
     units : tuple of str
         The UCUM unit of each code's values; empty where it is unknown.
+    ranges : mapping from code to Range
+        Of the codes that the cohort gives a reference range for.
     """
 
     codes: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,16 +129,17 @@ class _Events:
             self._fill(table.unify_dictionaries().combine_chunks(), records)
 
     def _fill(self, table: pa.Table, records: Sequence[Records]) -> None:
-        codes, units = table["code"].chunk(0), table["unit"].chunk(0)
-        positions, names = np.asarray(codes.indices), codes.dictionary.to_pylist()
+        coded, measured_in = table["code"].chunk(0), table["unit"].chunk(0)
+        positions, names = np.asarray(coded.indices), coded.dictionary.to_pylist()
         used = np.zeros(len(names), dtype=bool)
         used[positions] = True
         self.code = (np.cumsum(used) - 1)[positions]
         unit_of = np.zeros(len(names), dtype=np.int64)
-        unit_of[positions] = np.asarray(units.indices)
-        unit_names = units.dictionary.to_pylist()
+        unit_of[positions] = np.asarray(measured_in.indices)
+        unit_names = measured_in.dictionary.to_pylist()
         kept = np.flatnonzero(used).tolist()
-        self.vocabulary = Vocabulary(tuple(names[i] for i in kept), tuple(unit_names[unit_of[i]] for i in kept))
+        codes, units = tuple(names[i] for i in kept), tuple(unit_names[unit_of[i]] for i in kept)
+        self.vocabulary = Vocabulary(codes, units, ranges_of(table))
         moments = np.array([record.as_of.replace(tzinfo=None) for record in records], dtype="datetime64[us]")
         ticks = np.asarray(pc.cast(table["time"].chunk(0), pa.int64()))
         self.hours_before = (moments.astype(np.int64)[self.record] - ticks) / _MICROSECONDS_PER_HOUR

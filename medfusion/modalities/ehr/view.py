@@ -39,7 +39,10 @@ def view_of(payload: EhrPayload, shares: Sequence[FeatureShare]) -> SeriesView:
         share = by_code.pop(code, 0.0)
         if valued.any():
             times = [payload.as_of - timedelta(hours=hours) for hours in payload.hours_before[valued].tolist()]
-            series.append(Series(code, unit, times, payload.values[valued].tolist(), share))
+            values = payload.values[valued].tolist()
+            reference = payload.vocabulary.ranges.get(code)
+            low, high = (None, None) if reference is None else reference.ends(unit)
+            series.append(Series(code, unit, times, values, share, low, high))
         else:
             facts.append((code, _occurrences(payload.hours_before[mine].tolist()), share))
     facts += [(name, level_of(fact) or "", of_facts.pop(name, 0.0)) for name, fact in payload.facts.items()]

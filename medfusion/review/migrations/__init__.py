@@ -14,23 +14,27 @@ from sqlalchemy import Connection
 
 from medfusion.core.errors import ReviewUnavailable
 
+FIRST = "1"
+"""The step that makes the table of events."""
 _VERSION_TABLE = "review_schema"
 
 
-def is_current(connection: Connection) -> bool:
-    """Say whether a database has the schema of this version.
+def missing(connection: Connection) -> list[str]:
+    """Return the steps that a database lacks: none if it is up to date, all if it holds no review store.
 
     Raises
     ------
     ReviewUnavailable
-        If it has one of a later version.
+        If it has the schema of a later version.
     """
-    script = _script()
-    found = set(MigrationContext.configure(connection, opts={"version_table": _VERSION_TABLE}).get_current_heads())
-    if unknown := found - {step.revision for step in script.walk_revisions()}:
-        said = f"the review database has schema {min(unknown)}, which is newer than this medfusion knows"
-        raise ReviewUnavailable(f"{said} ({script.get_current_head()}); update medfusion")
-    return found == set(script.get_heads())
+    steps = [step.revision for step in _script().walk_revisions()][::-1]
+    found = MigrationContext.configure(connection, opts={"version_table": _VERSION_TABLE}).get_current_revision()
+    if found is None:
+        return steps
+    if found not in steps:
+        said = f"the review database has schema {found}, which is newer than this medfusion knows ({steps[-1]})"
+        raise ReviewUnavailable(f"{said}; update medfusion")
+    return steps[steps.index(found) + 1 :]
 
 
 def upgrade(connection: Connection, to: str = "head") -> None:

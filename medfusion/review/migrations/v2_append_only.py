@@ -12,8 +12,9 @@ _SQLITE = (
     f"CREATE TRIGGER review_events_no_update BEFORE UPDATE ON review_events {_SQLITE_REFUSES}",
     f"CREATE TRIGGER review_events_no_delete BEFORE DELETE ON review_events {_SQLITE_REFUSES}",
     # INSERT OR REPLACE deletes without asking the trigger on DELETE.
-    "CREATE TRIGGER review_events_no_replace BEFORE INSERT ON review_events WHEN EXISTS "
-    f"(SELECT 1 FROM review_events WHERE seq = NEW.seq OR previous = NEW.previous) {_SQLITE_REFUSES}",
+    "CREATE TRIGGER review_events_no_replace BEFORE INSERT ON review_events "
+    "WHEN EXISTS (SELECT 1 FROM review_events WHERE seq = NEW.seq OR previous = NEW.previous) "
+    "BEGIN SELECT RAISE(ABORT, 'review_events is append-only'); END",
 )
 _POSTGRESQL = (
     "CREATE FUNCTION review_events_refuse() RETURNS trigger LANGUAGE plpgsql AS "

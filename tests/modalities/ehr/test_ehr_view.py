@@ -1,12 +1,16 @@
 """What a screen shows, and the made-up record."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
 
-from medfusion.core.types import Attribution, FeatureShare
+from medfusion.cohort.firewall import AsOfIndex
+from medfusion.core.folder import CohortFolder
+from medfusion.core.protocols import ModalityOptions
+from medfusion.core.types import Attribution, FeatureShare, Records
 from medfusion.core.views import SeriesView
+from medfusion.modalities.ehr import EhrModality
 
 
 @pytest.fixture
@@ -69,6 +73,47 @@ def test_a_view_without_shares_shows_the_data(ehr, payload):
     (view,) = ehr.view(payload, [])
     assert {one.name for one in view.series} == {"blood pressure", "na"}
     assert {name for name, _, _ in view.facts} == {"sex", "age_years", "I10"}
+
+
+def ranged(tmp_path, reference, unit="mmol/L"):
+    """Write one lactate with a reference range, and return its series and what was wrong with the cohort."""
+    config = f'[ehr.units]\nLactate = "{unit}"\n[ehr.reference]\n{reference}\n'
+    (tmp_path / "cohort.toml").write_text(config, encoding="utf-8")
+    rows = f"subject_id,time,code,numeric_value,unit\na,2020-03-04T10:00,Lactate,4.7,{unit}\n"
+    (tmp_path / "ehr.csv").write_text(rows, encoding="utf-8")
+    folder = CohortFolder.open(tmp_path)
+    modality = EhrModality(ModalityOptions())
+    index = AsOfIndex(modality.index(folder))
+    moment = datetime(2020, 3, 4, 12)
+    (payload,) = modality.read([Records("a", moment, index.as_of("a", moment), {})], [], lambda done: None)
+    (view,) = modality.view(payload, [])
+    return view.series[0], folder.problems
+
+
+def test_a_reference_range_of_the_cohort_is_shown_in_the_unit_of_the_values(tmp_path):
+    given = 'Lactate = { low = 0.5, high = 2.0, unit = "mmol/L" }'
+    for unit, expected in (("mmol/L", (0.5, 2.0)), ("umol/L", (500.0, 2000.0)), ("mg/dL", (None, None))):
+        series, problems = ranged(tmp_path, given, unit)
+        assert ((series.low, series.high), problems) == (expected, [])
+    series, _ = ranged(tmp_path, 'Lactate = { high = 2.0, unit = "mmol/L" }')
+    assert (series.low, series.high) == (None, 2.0)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "Lactate = { low = 0.5, high = 2.0 }",
+        'Lactate = { low = 2.0, high = 0.5, unit = "mmol/L" }',
+        'Lactate = { low = "0.5", unit = "mmol/L" }',
+        'Lactate = { unit = "mmol/L" }',
+        'Lactate = { low = nan, unit = "mmol/L" }',
+        "Lactate = 2.0",
+    ],
+)
+def test_what_is_no_reference_range_is_told_and_not_shown(tmp_path, reference):
+    series, (problem,) = ranged(tmp_path, reference)
+    assert (series.low, series.high) == (None, None)
+    assert (problem.code, problem.field, problem.severity) == ("bad-reference", "ehr.reference.Lactate", "warning")
 
 
 def test_examples_are_alike_for_a_seed_and_differ_between_seeds(ehr):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import exp
 
 import streamlit as st
+from dashboards.renderers import render_all, waterfall
 
 from dashboards import context
 from dashboards.around import missing, similar
@@ -13,7 +14,6 @@ from dashboards.language import N_, _, percent, signed, term, when
 from dashboards.look import ABOUT, Look, NotThere, look
 from dashboards.neighbours import neighbours
 from dashboards.printed import download
-from dashboards.renderers import render_all, waterfall
 from dashboards.whatif import whatif
 from medfusion.outputs.ledger import RiskReport
 from medfusion.review import Scored
@@ -58,7 +58,7 @@ def _ways(about: Scored | None) -> None:
     """Draw the ways to the worklist, and to its next and previous patient."""
     back, previous, following = st.columns(3)
     if back.button(_("Worklist"), key=_HERE, icon=":material/list:", width="stretch"):
-        st.switch_page("pages/worklist.py")
+        st.switch_page("screens/worklist.py")
     before, after = (None, None) if about is None else neighbours(about)
     for place, said, whom, icon in (
         (previous, _("Previous patient"), before, ":material/chevron_left:"),
@@ -144,7 +144,7 @@ def _interval(report: RiskReport) -> str:
     if report.risk_low is None or report.risk_high is None:
         return base
     ends = {"low": percent(report.risk_low), "high": percent(report.risk_high)}
-    return _("95% interval {low} to {high}").format(**ends) + " · " + base
+    return _("{coverage} interval {low} to {high}").format(coverage="95%", **ends) + " · " + base
 
 
 def _flags(report: RiskReport, *, hidden: bool) -> list[str]:

@@ -95,7 +95,7 @@ def _open(rows: Sequence[Row], opened: Mapping[str, str]) -> None:
     for row in rows:
         if (row.subject_id, row.prediction_time.isoformat()) == (opened["subject"], opened["time"]):
             st.session_state["about"] = _about(row)
-            st.switch_page("pages/patient.py")
+            st.switch_page("screens/patient.py")
 
 
 def _about(row: Row) -> Scored:

@@ -1,0 +1,151 @@
+"""Measured quantities over time, and facts without a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from dashboards.language import _, number, when
+from dashboards.renderers.tables import table
+from medfusion.core.views import Series, SeriesView
+from medfusion.outputs.fold import VISIBLE
+from medfusion.outputs.ledger import signed
+from medfusion.outputs.waterfall import LOWERS, RAISES
+
+_SHOWN = 6
+_COLUMNS = 3
+_HEIGHT = 170
+_NEUTRAL = "#7b8794"
+
+
+def render_series(view: SeriesView, key: str) -> None:
+    """Draw the quantities with the largest shares, and those that the reader asks for; facts as a table.
+
+    Parameters
+    ----------
+    view : SeriesView
+    key : str
+        Unique on the page.
+    """
+    st.subheader(view.title)
+    ordered = sorted((each for each in view.series if len(each.values)), key=lambda each: -abs(each.share))
+    if ordered:
+        _charts(view, ordered, key)
+    if view.facts:
+        columns = _("What"), _("Value"), _("Log-odds")
+        table([dict(zip(columns, (name, value, signed(share)), strict=True)) for name, value, share in view.facts])
+
+
+@st.fragment
+def _charts(view: SeriesView, ordered: Sequence[Series], key: str) -> None:
+    by_name = {each.name: each for each in ordered}
+    names = list(by_name)
+    shown = st.multiselect(_("Quantities"), names, names[:_SHOWN], key=f"{key}-shown")
+    since = min((time for name in shown for time in by_name[name].times), default=view.as_of)
+    for start in range(0, len(shown), _COLUMNS):
+        for column, name in zip(st.columns(_COLUMNS), shown[start : start + _COLUMNS], strict=False):
+            with column:
+                st.altair_chart(chart(by_name[name], since, view.as_of), width="stretch", height=_HEIGHT)
+    said = [_("The dashed line is the time of the prediction; the number is what the quantity added, in log-odds.")]
+    if any(each.low is not None or each.high is not None for each in ordered):
+        said.append(_("Grey: the cohort's reference range; triangles lie outside of it."))
+    st.caption(" ".join(said))
+    with st.expander(_("As a table")):
+        table([row for name in shown for row in rows(by_name[name])])
+
+
+def chart(series: Series, since: pd.Timestamp, as_of: pd.Timestamp) -> alt.LayerChart:
+    """Draw one quantity, coloured where it moved the risk.
+
+    Parameters
+    ----------
+    series : Series
+    since, as_of : datetime
+        Ends of the axis of time; ``as_of`` is the time of the prediction.
+
+    Returns
+    -------
+    altair.LayerChart
+    """
+    moved = abs(series.share) >= VISIBLE
+    colour = _NEUTRAL if not moved else RAISES if series.share > 0 else LOWERS
+    unit = f" ({series.unit})" if series.unit else ""
+    values = pd.DataFrame(
+        {
+            "time": list(series.times),
+            "value": list(series.values),
+            "outside": [is_outside(series, value) for value in series.values],
+        }
+    )
+    x = alt.X(
+        "time:T",
+        title=None,
+        scale=alt.Scale(domain=[since.isoformat(), as_of.isoformat()]),
+        axis=alt.Axis(tickCount=4, format="%m-%d %H:%M", labelOverlap=True),
+    )
+    y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
+    tooltip = [
+        alt.Tooltip("time:T", title=_("Time"), format="%Y-%m-%d %H:%M"),
+        alt.Tooltip("value:Q", title=series.name + unit),
+    ]
+    shape = alt.Shape("outside:N", legend=None, scale=alt.Scale(domain=[False, True], range=["circle", "triangle-up"]))
+    base = alt.Chart(values)
+    layers = [
+        *_reference(series),
+        alt.Chart(pd.DataFrame({"time": [as_of]}))
+        .mark_rule(strokeDash=[4, 3], strokeWidth=1.5, color=_NEUTRAL)
+        .encode(x=x),
+        base.mark_line(color=_NEUTRAL, strokeWidth=1.2).encode(x=x, y=y),
+        base.mark_point(color=colour, filled=True, size=70 if moved else 40, opacity=1).encode(
+            x=x, y=y, shape=shape, tooltip=tooltip
+        ),
+    ]
+    title = alt.TitleParams(f"{series.name}{unit}  {signed(series.share)}", anchor="start", fontSize=13, limit=300)
+    described = _("{name} over time, {n} values").format(name=series.name, n=len(series.values))
+    return alt.layer(*layers, title=title, description=described)
+
+
+def _reference(series: Series) -> list[alt.Chart]:
+    """Return the band of the reference range, open to the side on which the cohort gives no end."""
+    if series.low is None and series.high is None:
+        return []
+    ends = {"low": series.low, "high": series.high}
+    given = {name: alt.YDatum(value) for name, value in ends.items() if value is not None}
+    encodings = {
+        "y": given.get("low", alt.YValue("height")),
+        "y2": alt.Y2Datum(series.high) if series.high is not None else alt.Y2Value(0),
+    }
+    return [alt.Chart(pd.DataFrame({"one": [1]})).mark_rect(color=_NEUTRAL, opacity=0.18).encode(**encodings)]
+
+
+def is_outside(series: Series, value: float) -> bool:
+    """Tell whether a value lies outside of the reference range that the cohort gives.
+
+    Examples
+    --------
+    >>> from datetime import datetime
+    >>> lactate = Series("lactate", "mmol/L", [datetime(2020, 1, 1)], [4.7], 0.8, high=2.0)
+    >>> is_outside(lactate, 4.7), is_outside(lactate, 0.1)
+    (True, False)
+    """
+    return (series.low is not None and value < series.low) or (series.high is not None and value > series.high)
+
+
+def rows(series: Series) -> list[dict[str, str]]:
+    """Return the values of a quantity as rows of a table, in order of time."""
+    reference = ""
+    if series.low is not None or series.high is not None:
+        low, high = ("" if end is None else number(end) for end in (series.low, series.high))
+        reference = f"{low}\N{EN DASH}{high}"
+    return [
+        {
+            _("What"): series.name,
+            _("Time"): when(time),
+            _("Value"): f"{number(value)} {series.unit}".strip(),
+            _("Reference"): reference,
+        }
+        for time, value in zip(series.times, series.values, strict=True)
+    ]

@@ -1,0 +1,72 @@
+"""Every text that a reader sees has a translation, and the compiled catalogues are those of the sources."""
+
+import ast
+from io import BytesIO
+from pathlib import Path
+from string import Formatter
+
+import pytest
+from babel.messages.extract import extract_from_dir
+from babel.messages.mofile import read_mo, write_mo
+from babel.messages.pofile import read_po
+
+import dashboards
+from dashboards.language import CATALOGUES, LANGUAGES
+
+PACKAGE = Path(dashboards.__file__).parent
+KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
+TRANSLATED = sorted(set(LANGUAGES) - {"en"})
+
+
+def extracted():
+    found = extract_from_dir(str(PACKAGE), [("**.py", "python")], keywords=KEYWORDS)
+    return {message for _file, _line, message, *_rest in found}
+
+
+def catalogue(file):
+    with file.open("rb") as source:
+        return read_po(source)
+
+
+def fields(text):
+    return {name for _literal, name, *_rest in Formatter().parse(text) if name}
+
+
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_no_text_lacks_a_translation_and_no_translation_a_text(language):
+    said = catalogue(CATALOGUES / language / "LC_MESSAGES" / "dashboards.po")
+    texts = {message.id for message in said if message.id}
+    assert texts == extracted()
+    for message in said:
+        if message.id:
+            assert all(message.string if isinstance(message.string, tuple) else [message.string]), message.id
+            assert "fuzzy" not in message.flags
+            wanted = fields(message.id if isinstance(message.id, str) else message.id[1])
+            given = message.string if isinstance(message.string, tuple) else (message.string,)
+            assert all(fields(text) == wanted for text in given), message.id
+
+
+def test_extraction_overlooks_nothing():
+    """It does not look into f-strings; the parser of the language does."""
+    called = set()
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            name = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
+            if name in KEYWORDS:
+                texts = [each.value for each in node.args if isinstance(each, ast.Constant) and each.value]
+                if texts and isinstance(texts[0], str):
+                    called.add(texts[0] if name != "ngettext" else tuple(texts[:2]))
+    assert called == extracted()
+
+
+@pytest.mark.parametrize("file", sorted(CATALOGUES.rglob("*.po")), ids=lambda file: f"{file.parts[-3]}-{file.stem}")
+def test_a_compiled_catalogue_is_that_of_its_source(file):
+    compiled = BytesIO()
+    write_mo(compiled, catalogue(file))
+    compiled.seek(0)
+    with file.with_suffix(".mo").open("rb") as there:
+        assert texts(read_mo(there)) == texts(read_mo(compiled)), "run make catalogues"
+
+
+def texts(catalogue):
+    return {str(message.id): message.string for message in catalogue if message.id}
