@@ -28,6 +28,8 @@ from medfusion.scoring import FileContents, input_hashes
 
 Changes = Mapping[str, Mapping[str, Changed]]
 """By modality and name of a value: what it is changed to."""
+_Stamp = tuple[tuple[str, int, int], ...]
+"""Names of files, when they were changed, and how large they are."""
 
 
 class Desk:
@@ -54,16 +56,19 @@ class Desk:
         self.model = model
         self._root, self._task = folder.absolute(), task
         self._lock = Lock()
-        self._opened: tuple[object, Cohort] | None = None
+        self._opened: tuple[_Stamp, Cohort] | None = None
 
     @property
     def cohort(self) -> Cohort:
         """The cohort as it is now."""
         with self._lock:
-            stamp = _stamp(self._root)
-            if self._opened is None or self._opened[0] != stamp:
-                self._opened = stamp, self._open()
-            return self._opened[1]
+            if self._opened is not None:
+                stamp, cohort = self._opened
+                if stamp == _stamp(self._root, cohort):
+                    return cohort
+            cohort = self._open()
+            self._opened = _stamp(self._root, cohort), cohort
+            return cohort
 
     def patient(self, subject_id: str, at: datetime | None = None) -> Patient:
         """Open a patient at one of the cohort's prediction times, the latest by default.
@@ -238,10 +243,10 @@ def _words(value: EditableValue, changed: Changed) -> str:
     return f"{value.name}: {before} \N{RIGHTWARDS ARROW} {after}{unit}"
 
 
-def _stamp(root: Path) -> tuple[tuple[str, int, int], ...]:
-    """Return what changes when a file of a cohort folder does, to the second level; films are looked at when read."""
+def _stamp(root: Path, cohort: Cohort) -> _Stamp:
+    """Return what changes when a table of a cohort folder does; films are looked at when they are read."""
     stamps = []
-    for path in sorted([*root.glob("*"), *root.glob("*/*.csv"), *root.glob("*/*.parquet")]):
+    for path in [*sorted(root.glob("*")), root / cohort.task.labels]:
         try:
             stat = path.stat()
         except OSError:
