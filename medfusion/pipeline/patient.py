@@ -11,6 +11,7 @@ from threading import Lock
 from typing import Any
 
 from medfusion.cohort import Cohort, open_cohort
+from medfusion.cohort.labels import choose_task
 from medfusion.core.edits import Changed, EditableValue, check_changes
 from medfusion.core.errors import Problem, UsageError
 from medfusion.core.folder import CohortFolder
@@ -64,11 +65,10 @@ class Desk:
         with self._lock:
             if self._opened is not None:
                 stamp, cohort = self._opened
-                if stamp == _stamp(self._root, cohort):
+                if stamp == _stamp(self._root, cohort.task.labels):
                     return cohort
-            cohort = self._open()
-            self._opened = _stamp(self._root, cohort), cohort
-            return cohort
+            self._opened = self._open()
+            return self._opened[1]
 
     def patient(self, subject_id: str, at: datetime | None = None) -> Patient:
         """Open a patient at one of the cohort's prediction times, the latest by default.
@@ -81,12 +81,15 @@ class Desk:
         cohort = self.cohort
         return Patient.read(self.model, cohort, sample_of(cohort, subject_id, at))
 
-    def _open(self) -> Cohort:
+    def _open(self) -> tuple[_Stamp, Cohort]:
         """Open the cohort as a scoring run does, so that risks are the same."""
         trained, modalities = self.model.card.get("inputs", {}), list(self.model.modalities.values())
         folder = CohortFolder.open(self._root)
         require_same_inputs(trained, folder, modalities)
-        return open_cohort(as_trained(trained, folder), modalities, self._task or model_task(folder, self.model))
+        task = choose_task(folder.config, self._task or model_task(folder, self.model))
+        # Before the files are read: what changes meanwhile is read the next time.
+        stamp = _stamp(self._root, task.labels)
+        return stamp, open_cohort(as_trained(trained, folder), modalities, task.name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,10 +246,10 @@ def _words(value: EditableValue, changed: Changed) -> str:
     return f"{value.name}: {before} \N{RIGHTWARDS ARROW} {after}{unit}"
 
 
-def _stamp(root: Path, cohort: Cohort) -> _Stamp:
+def _stamp(root: Path, labels: str) -> _Stamp:
     """Return what changes when a table of a cohort folder does; films are looked at when they are read."""
     stamps = []
-    for path in [*sorted(root.glob("*")), root / cohort.task.labels]:
+    for path in [*sorted(root.glob("*")), root / labels]:
         try:
             stat = path.stat()
         except OSError:
