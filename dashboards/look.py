@@ -62,13 +62,15 @@ def _opened(about: Scored) -> Look:
         said = _("To show patients, start the dashboard with the cohort and the model: --cohort COHORT --model MODEL")
         raise NotThere(said)
     try:
-        patient = desk.patient(about.subject_id, about.prediction_time)
+        cohort = desk.cohort
     except UsageError:
-        said = _("This patient, or this prediction time, is no longer in the cohort. Score the cohort again.")
-        raise NotThere(said) from None
+        raise NotThere(_("The cohort has not the task of the model. Start the dashboard with another one.")) from None
     except DataError as error:
         codes = ", ".join(sorted({problem.code for problem in error.problems}))
         said = _("The cohort cannot be read ({codes}). Run: medfusion validate COHORT").format(codes=codes)
         raise NotThere(said) from None
+    if about.prediction_time not in {sample.prediction_time for sample in cohort.samples_of(about.subject_id)}:
+        raise NotThere(_("This patient, or this prediction time, is no longer in the cohort. Score the cohort again."))
+    patient = desk.patient(about.subject_id, about.prediction_time)
     runs = run_fingerprints(context.settings().scores, about.model_id)
     return Look(about, patient, patient.report(), patient.is_as_scored(about.input_hash, runs))

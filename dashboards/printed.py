@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 
 import streamlit as st
 
@@ -26,28 +25,25 @@ def download(look: Look, decisions: Sequence[Decision], visit: int) -> None:
         FILE,
         "application/pdf",
         key=f"pdf-{visit}",
-        on_click=_note,
-        args=(look,),
+        on_click="ignore",
         icon=":material/picture_as_pdf:",
         width="stretch",
     )
 
 
 def maker(look: Look, decisions: Sequence[Decision]) -> Callable[[], bytes]:
-    """Return what makes the page, in the language in use now, wherever it is called."""
+    """Return what makes the page, in the language in use now; nothing is given out that is not on the audit trail."""
     code, scores = language.current(), context.settings().scores
+    store, name = context.store(), context.reader().name
     notes = [problem.line() for problem in look.patient.problems]
     if look.as_scored is False:
         notes.insert(0, _("The data have changed since they were scored; this page shows them as they are now."))
 
     def make() -> bytes:
+        store.note(name, Action.EXPORT, {"file": FILE}, look.about)
         language.use(code)
-        when: datetime | None = scored_at(scores, look.about.subject_id, look.about.prediction_time)
+        when = scored_at(scores, look.about.subject_id, look.about.prediction_time)
         origin = Provenance(look.patient.model.positive, look.about.input_hash, when, notes)
         return patient_pdf(look.report, origin, decisions, language)
 
     return make
-
-
-def _note(look: Look) -> None:
-    context.store().note(context.reader().name, Action.EXPORT, {"file": FILE}, look.about)

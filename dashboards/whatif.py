@@ -125,4 +125,4 @@ def _compare(real: RiskReport, hypothetical: RiskReport, visit: int) -> None:
         st.metric(_("Hypothetical"), percent(hypothetical.explanation.risk), said, delta_color="inverse")
         waterfall(hypothetical, f"whatif-hypothetical-{visit}")
     for each in hypothetical.hypothetical:
-        st.caption(each)
+        st.text(each)

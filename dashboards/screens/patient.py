@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import exp
 
 import streamlit as st
-from dashboards.renderers import render_all, waterfall
 
 from dashboards import context
 from dashboards.around import missing, similar
@@ -14,6 +13,7 @@ from dashboards.language import N_, _, percent, signed, term, when
 from dashboards.look import ABOUT, Look, NotThere, look
 from dashboards.neighbours import neighbours
 from dashboards.printed import download
+from dashboards.renderers import render_all, waterfall
 from dashboards.whatif import whatif
 from medfusion.outputs.ledger import RiskReport
 from medfusion.review import Scored
@@ -60,19 +60,13 @@ def _ways(about: Scored | None) -> None:
     if back.button(_("Worklist"), key=_HERE, icon=":material/list:", width="stretch"):
         st.switch_page("screens/worklist.py")
     before, after = (None, None) if about is None else neighbours(about)
-    for place, said, whom, icon in (
-        (previous, _("Previous patient"), before, ":material/chevron_left:"),
-        (following, _("Next patient"), after, ":material/chevron_right:"),
+    for place, said, whom, side in (
+        (previous, _("Previous patient"), before, "left"),
+        (following, _("Next patient"), after, "right"),
     ):
-        place.button(
-            said,
-            key=f"patient-{icon[10:-1]}",
-            disabled=whom is None,
-            on_click=_go,
-            args=(whom,),
-            icon=icon,
-            width="stretch",
-        )
+        icon = f":material/chevron_{side}:"
+        key = f"patient-{side}"
+        place.button(said, key=key, disabled=whom is None, on_click=_go, args=(whom,), icon=icon, width="stretch")
 
 
 def _go(whom: Scored) -> None:

@@ -11,6 +11,7 @@ from threading import Lock
 from typing import Any
 
 from medfusion.cohort import Cohort, open_cohort
+from medfusion.cohort.labels import choose_task
 from medfusion.core.edits import Changed, EditableValue, check_changes
 from medfusion.core.errors import Problem, UsageError
 from medfusion.core.folder import CohortFolder
@@ -28,6 +29,8 @@ from medfusion.scoring import FileContents, input_hashes
 
 Changes = Mapping[str, Mapping[str, Changed]]
 """By modality and name of a value: what it is changed to."""
+_Stamp = tuple[tuple[str, int, int], ...]
+"""Names of files, when they were changed, and how large they are."""
 
 
 class Desk:
@@ -54,15 +57,17 @@ class Desk:
         self.model = model
         self._root, self._task = folder.absolute(), task
         self._lock = Lock()
-        self._opened: tuple[object, Cohort] | None = None
+        self._opened: tuple[_Stamp, Cohort] | None = None
 
     @property
     def cohort(self) -> Cohort:
         """The cohort as it is now."""
         with self._lock:
-            stamp = _stamp(self._root)
-            if self._opened is None or self._opened[0] != stamp:
-                self._opened = stamp, self._open()
+            if self._opened is not None:
+                stamp, cohort = self._opened
+                if stamp == _stamp(self._root, cohort.task.labels):
+                    return cohort
+            self._opened = self._open()
             return self._opened[1]
 
     def patient(self, subject_id: str, at: datetime | None = None) -> Patient:
@@ -76,12 +81,15 @@ class Desk:
         cohort = self.cohort
         return Patient.read(self.model, cohort, sample_of(cohort, subject_id, at))
 
-    def _open(self) -> Cohort:
+    def _open(self) -> tuple[_Stamp, Cohort]:
         """Open the cohort as a scoring run does, so that risks are the same."""
         trained, modalities = self.model.card.get("inputs", {}), list(self.model.modalities.values())
         folder = CohortFolder.open(self._root)
         require_same_inputs(trained, folder, modalities)
-        return open_cohort(as_trained(trained, folder), modalities, self._task or model_task(folder, self.model))
+        task = choose_task(folder.config, self._task or model_task(folder, self.model))
+        # Before the files are read: what changes meanwhile is read the next time.
+        stamp = _stamp(self._root, task.labels)
+        return stamp, open_cohort(as_trained(trained, folder), modalities, task.name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,10 +246,10 @@ def _words(value: EditableValue, changed: Changed) -> str:
     return f"{value.name}: {before} \N{RIGHTWARDS ARROW} {after}{unit}"
 
 
-def _stamp(root: Path) -> tuple[tuple[str, int, int], ...]:
-    """Return what changes when a file of a cohort folder does, to the second level; films are looked at when read."""
+def _stamp(root: Path, labels: str) -> _Stamp:
+    """Return what changes when a table of a cohort folder does; films are looked at when they are read."""
     stamps = []
-    for path in sorted([*root.glob("*"), *root.glob("*/*.csv"), *root.glob("*/*.parquet")]):
+    for path in [*sorted(root.glob("*")), root / labels]:
         try:
             stat = path.stat()
         except OSError:

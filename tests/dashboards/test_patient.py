@@ -182,7 +182,7 @@ def test_a_value_can_be_changed(told, rows):
     (age,) = [each for each in page.number_input if each.key.startswith("whatif-value-")]
     age.set_value(age.value - 10 if age.value > 50 else age.value + 10).run()
     assert not page.exception
-    assert any("age_years" in each.value for each in page.caption)
+    assert any("age_years" in each.value for each in page.text)
     assert [each.label for each in page.metric] == ["Risk", "As recorded", "Hypothetical"]
 
 
@@ -191,7 +191,7 @@ def test_similar_patients_of_the_training_are_shown_when_asked(told, rows, synth
     page = run(rows[0])
     field(page, "toggle", "similar-").set_value(True).run()
     assert not page.exception
-    frame = page.table[0].value
+    (frame,) = [each.value for each in page.table if "Event" in each.value]
     assert len(frame) == 5
     assert set(frame["Event"]) <= {"yes", "no"}
     told()
@@ -245,6 +245,7 @@ def test_the_printed_report_has_the_right_name_and_risk(told, rows, trained, new
     report = explain(opened, row["subject_id"], row["prediction_time"])
     shown = page.session_state[looks._LOOK]
     text = pypdf.PdfReader(BytesIO(maker(shown, store.decisions(about(row)))())).pages[0].extract_text()
+    assert [event.about for event in store.events() if event.action == Action.EXPORT] == [about(row)]
     assert row["subject_id"] in text
     assert f"{100 * report.explanation.risk:.0f}%" in text or f"{100 * report.explanation.risk:.1f}%" in text
     assert row["input_hash"] in text
