@@ -73,22 +73,30 @@ def filter_mean(planes: FloatArray, scale: float) -> FloatArray:
 
 
 def _layers(image: FloatArray) -> Iterator[FloatArray]:
-    """Yield the statistics per pixel, each an array of the image's shape; one at a time, while it is in the cache."""
+    """Yield the statistics per pixel, each an array of the image's shape, which the next may overwrite.
+
+    One at a time, while it is in the cache; fresh memory for every step would cost more than the step.
+    """
     import cv2  # noqa: PLC0415 - slow to import
 
+    layer, smooth, across, down = (np.empty_like(image) for _ in range(4))
     yield image
-    yield image * image
+    yield np.square(image, out=layer)
     for level in _LEVELS:
-        yield np.maximum(0.0, 1.0 - np.abs(image - level) * np.float32(7.0))
+        np.abs(np.subtract(image, level, out=layer), out=layer)
+        np.subtract(np.float32(1.0), np.multiply(layer, np.float32(7.0), out=layer), out=layer)
+        yield np.maximum(np.float32(0.0), layer, out=layer)
     for scale in _SCALES:
-        smooth = cv2.GaussianBlur(image, (0, 0), scale)
-        across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=scale / 4)
-        down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=scale / 4)
-        yield np.abs(across)
-        yield np.abs(down)
+        cv2.GaussianBlur(image, (0, 0), scale, dst=smooth)
+        cv2.Sobel(smooth, cv2.CV_32F, 1, 0, dst=across, scale=scale / 4)
+        cv2.Sobel(smooth, cv2.CV_32F, 0, 1, dst=down, scale=scale / 4)
+        yield np.abs(across, out=layer)
+        yield np.abs(down, out=layer)
         # Not cv2.magnitude, whose last bit depends on where in memory an array lies.
-        yield np.sqrt(across * across + down * down)
-        yield np.abs(cv2.Laplacian(smooth, cv2.CV_32F, scale=scale * scale))
-        rest = image - smooth
-        yield rest * rest
-        yield np.abs(rest)
+        np.add(np.square(across, out=across), np.square(down, out=down), out=layer)
+        yield np.sqrt(layer, out=layer)
+        cv2.Laplacian(smooth, cv2.CV_32F, dst=layer, scale=scale * scale)
+        yield np.abs(layer, out=layer)
+        np.subtract(image, smooth, out=smooth)
+        yield np.square(smooth, out=layer)
+        yield np.abs(smooth, out=layer)
