@@ -124,6 +124,8 @@ def divide(
     for name, scanner in scans.items():
         _scan(into, f"{name}.files.parquet", scanner.scan(source), count)
     problems += source.problems
+    # Arrow would keep what tables took for tables to come, and of a part those are small.
+    pa.default_memory_pool().release_unused()
     return Division(into, replace(source, clock=clock), labels, count, label_rows, problems)
 
 
