@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medfusion.core.types import FloatArray
 
@@ -39,16 +40,13 @@ def filter_maps(image: FloatArray) -> FloatArray:
     >>> filter_maps(np.zeros((64, 64), dtype=np.float32)).shape
     (850, 2, 2)
     """
-    import cv2  # noqa: PLC0415 - slow to import
-
-    grid = image.shape[0] // 32
-    local = np.stack([cv2.resize(layer, (grid, grid), interpolation=cv2.INTER_AREA) for layer in _layers(image)])
-    maps = np.zeros((len(local), ZONES, ZONES, grid, grid), dtype=np.float32)
-    zone = np.arange(grid) * ZONES // grid
+    cells = _cells(image)
+    grid = cells.shape[-1]
+    maps = np.zeros((STATISTICS, ZONES, ZONES, grid, grid), dtype=np.float32)
+    zone = _zones(grid)
     rows, columns = np.indices((grid, grid))
-    maps[:, zone[rows], zone[columns], rows, columns] = local
-    # A zone's statistic is its own average, not diluted by the area of the others.
-    return maps.reshape(DIMENSIONS, grid, grid) * np.float32(ZONES * ZONES)
+    maps[:, zone[rows], zone[columns], rows, columns] = cells
+    return maps.reshape(DIMENSIONS, grid, grid)
 
 
 def filter_mean(planes: FloatArray, scale: float) -> FloatArray:
@@ -68,8 +66,29 @@ def filter_mean(planes: FloatArray, scale: float) -> FloatArray:
     >>> filter_mean(np.ones((3, 160, 160), dtype=np.float32), 2.0)[0]
     np.float32(2.0)
     """
-    means = [(filter_maps(plane) * np.float32(scale)).mean(axis=(1, 2), dtype=np.float64) for plane in planes]
-    return np.asarray(np.mean(means, axis=0), dtype=np.float32)
+    return np.asarray(np.mean([_mean(_cells(plane) * np.float32(scale)) for plane in planes], axis=0), dtype=np.float32)
+
+
+def _mean(cells: FloatArray) -> FloatArray:
+    """Return the mean over the positions of the maps that cells make, array (850,), float64, without making them."""
+    grid = cells.shape[-1]
+    within = (np.arange(ZONES)[:, None] == _zones(grid)).astype(np.float64)
+    return np.asarray((within @ cells.astype(np.float64) @ within.T).reshape(DIMENSIONS) / grid**2)
+
+
+def _cells(image: FloatArray) -> FloatArray:
+    """Return the averages of the statistics over cells of 32 x 32 pixels, array (34, size / 32, size / 32), float32."""
+    import cv2  # noqa: PLC0415 - slow to import
+
+    grid = image.shape[0] // 32
+    cells = np.stack([cv2.resize(layer, (grid, grid), interpolation=cv2.INTER_AREA) for layer in _layers(image)])
+    # A zone's statistic is its own average, not diluted by the area of the others.
+    return cells * np.float32(ZONES * ZONES)
+
+
+def _zones(grid: int) -> NDArray[np.int64]:
+    """Return the zone of each row, or column, of cells."""
+    return np.arange(grid) * ZONES // grid
 
 
 def _layers(image: FloatArray) -> Iterator[FloatArray]:
