@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from medfusion.core.errors import DataError, PayloadRejected, Problem
 from medfusion.core.folder import CohortFolder
+from medfusion.core.memory import give_back
 from medfusion.core.protocols import Scans
 from medfusion.core.tables import numbered, raw_pieces
 from medfusion.core.times import parse_times
@@ -124,8 +125,7 @@ def divide(
     for name, scanner in scans.items():
         _scan(into, f"{name}.files.parquet", scanner.scan(source), count)
     problems += source.problems
-    # Arrow would keep what tables took for tables to come, and of a part those are small.
-    pa.default_memory_pool().release_unused()
+    give_back()
     return Division(into, replace(source, clock=clock), labels, count, label_rows, problems)
 
 

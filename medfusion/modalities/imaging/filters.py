@@ -98,7 +98,7 @@ def _layers(image: FloatArray) -> Iterator[FloatArray]:
     """
     import cv2  # noqa: PLC0415 - slow to import
 
-    layer, smooth, across, down = (np.empty_like(image) for _ in range(4))
+    layer, smooth, across, down = (np.empty(image.shape, np.float32) for _ in range(4))
     yield image
     yield np.square(image, out=layer)
     for level in _LEVELS:
