@@ -168,13 +168,13 @@ def write_films(syntax: Syntax, files: int, folder: Path) -> Iterator[Path]:
         yield path
 
 
-def draw(seed: int, bits: int) -> np.ndarray:
+def draw(seed: int, bits: int, size: tuple[int, int] = (ROWS, COLUMNS)) -> np.ndarray:
     """Draw a picture with structure at every scale and the noise of a detector."""
-    random = np.random.default_rng(seed)
-    picture = np.zeros((ROWS, COLUMNS), np.float32)
+    random, (rows, columns) = np.random.default_rng(seed), size
+    picture = np.zeros(size, np.float32)
     for scale in (4, 8, 16, 32, 64, 128, 256, 512):
-        coarse = random.normal(size=(ROWS // scale + 3, COLUMNS // scale + 3)).astype(np.float32)
-        picture += scale * cv2.resize(coarse, (COLUMNS, ROWS), interpolation=cv2.INTER_CUBIC)
+        coarse = random.normal(size=(rows // scale + 3, columns // scale + 3)).astype(np.float32)
+        picture += scale * cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_CUBIC)
     top = 2**bits - 1
     picture = (picture - picture.min()) / np.ptp(picture) * top * 0.9
     noise = random.normal(scale=top * 0.002, size=picture.shape)
@@ -185,7 +185,7 @@ def encoded(syntax: Syntax, film: np.ndarray) -> bytes:
     return encapsulate([syntax.encode(film)]) if syntax.encode else film.tobytes()
 
 
-def write(path: Path, syntax: Syntax, pixel_data: bytes) -> None:
+def write(path: Path, syntax: Syntax, pixel_data: bytes, size: tuple[int, int] = (ROWS, COLUMNS)) -> None:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = UID(syntax.uid)
     meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
@@ -193,7 +193,7 @@ def write(path: Path, syntax: Syntax, pixel_data: bytes) -> None:
     film = FileDataset("", {}, b"\0" * 128, meta)
     film.SOPClassUID, film.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
     film.PatientID, film.Modality = "P1", "DX"
-    film.Rows, film.Columns, film.SamplesPerPixel = ROWS, COLUMNS, 1
+    film.Rows, film.Columns, film.SamplesPerPixel = *size, 1
     film.PhotometricInterpretation = "MONOCHROME2"
     film.BitsAllocated, film.PixelRepresentation = (8 if syntax.bits == 8 else 16), 0
     film.BitsStored, film.HighBit = syntax.bits, syntax.bits - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 
 from medfusion.core.errors import PayloadRejected, Problem, shortened
 
-_BLOCK_BYTES = 1 << 24
-"""A row (a long note) has to fit in one block."""
+_PIECE_BYTES = 1 << 22
+"""How much of a file is in memory at once."""
+_MAX_ROW_BYTES = 1 << 24
+"""How long a row (a long note) may be."""
 _QUOTE = ord('"')
 _BOM = b"\xef\xbb\xbf"
+_LINE_ENDS = b"\r\n"
 _UTF8_REMEDY = "export the file again as UTF-8 CSV or Parquet"
 
 
@@ -51,45 +54,73 @@ def read_csv(path: Path, file: str, problems: list[Problem]) -> tuple[pa.Table, 
 
 def iterate_csv(path: Path, file: str, problems: list[Problem]) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
     """Read a CSV file as `read_csv` does, piece by piece; there is at least one piece, and it may have no rows."""
-    lines = _check(path, file)
-    ragged: list[pacsv.InvalidRow] = []
-
-    def leave_out(row: pacsv.InvalidRow) -> str:
-        ragged.append(row)
-        return "skip"
-
+    _check(path, file)
+    names: list[str] | None = None
+    last, ragged = 0, list[Problem]()
     try:
-        names = csv_header(path)
-        # A header that no line ends is no header to pyarrow.
-        source = path if lines else pa.BufferReader(path.read_bytes() + b"\n")
-        reader = pacsv.open_csv(
-            source,
-            # Only a single thread knows the numbers of rows.
-            read_options=pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
-            parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=leave_out),
-            convert_options=pacsv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
-            ),
-        )
-        yield from _numbered(reader, ragged)
+        types = dict.fromkeys(csv_header(path), pa.string())
+        for text in _whole_rows(path, file):
+            table, gone = _parsed(text, names, types)
+            # pyarrow counts from 1 and counts the header. A row that is left out has a number, too.
+            before = last if names else last - 1
+            rows = table.num_rows + len(gone)
+            numbers = np.setdiff1d(np.arange(last + 1, last + rows + 1), [before + row.number for row in gone])
+            ragged += (_ragged(row, before + row.number, file) for row in gone)
+            names, last = table.column_names, last + rows
+            yield table, numbers
     except (pa.ArrowException, csv.Error) as error:
         raise _rejected(file, "unreadable-table", str(error).splitlines()[0], "a table", _UTF8_REMEDY) from None
-    problems.extend(shortened(_ragged(row, file) for row in ragged))
+    problems.extend(shortened(ragged))
 
 
-def _numbered(
-    reader: pacsv.CSVStreamingReader, ragged: Sequence[pacsv.InvalidRow]
-) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
-    """Yield the batches with the numbers of their rows; a row that was left out has one, too."""
-    last = 0
-    for batch in reader:
-        # pyarrow counts from 1 and counts the header. A batch is there when all of its rows have been looked at.
-        gone = np.array(sorted(row.number - 1 for row in ragged if row.number - 1 > last), dtype=np.int64)
-        numbers = np.setdiff1d(np.arange(last + 1, last + batch.num_rows + len(gone) + 1), gone)[: batch.num_rows]
-        last = int(numbers[-1]) if len(numbers) else last
-        yield pa.Table.from_batches([batch]), numbers
-    if not last:
-        yield reader.schema.empty_table(), np.empty(0, dtype=np.int64)
+def _whole_rows(path: Path, file: str) -> Iterator[bytes]:
+    """Cut a file that was checked between rows; pyarrow, left to itself, reads 32 blocks ahead."""
+    with path.open("rb") as data:
+        rest = data.read(len(_BOM)).removeprefix(_BOM)
+        while piece := data.read(_PIECE_BYTES):
+            text = rest + piece
+            end = _end_of_rows(text)
+            if text[:end].strip(_LINE_ENDS):
+                yield text[:end]
+            rest = text[end:]
+            if len(rest) > _MAX_ROW_BYTES:
+                remedy = "put every row into a line of its own, or shorten it"
+                raise _rejected(file, "unreadable-table", "a row that does not end", "shorter rows", remedy)
+    if rest.strip(_LINE_ENDS):
+        # A header that no line ends is no header to pyarrow.
+        yield rest + b"\n"
+
+
+def _end_of_rows(text: bytes) -> int:
+    """Return how far a text that begins with a row has whole rows: to the last line end outside of quotation marks."""
+    end, is_outside = len(text), text.count(b'"') % 2 == 0
+    while True:
+        mark = text.rfind(b'"', 0, end)
+        if is_outside and (last := max(text.rfind(b"\n", mark + 1, end), text.rfind(b"\r", mark + 1, end))) >= 0:
+            return last + 1
+        if mark < 0:
+            return 0
+        end, is_outside = mark, not is_outside
+
+
+def _parsed(
+    text: bytes, names: list[str] | None, types: Mapping[str, pa.DataType]
+) -> tuple[pa.Table, list[pacsv.InvalidRow]]:
+    """Read rows, of which the first is the header where no names are given, and those that have not as many cells."""
+    gone: list[pacsv.InvalidRow] = []
+
+    def leave_out(row: pacsv.InvalidRow) -> str:
+        gone.append(row)
+        return "skip"
+
+    table = pacsv.read_csv(
+        pa.BufferReader(text),
+        # Only a single thread knows the numbers of rows.
+        read_options=pacsv.ReadOptions(use_threads=False, block_size=len(text), column_names=names),
+        parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=leave_out),
+        convert_options=pacsv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""]),
+    )
+    return table, gone
 
 
 def csv_header(path: Path) -> list[str]:
@@ -98,20 +129,19 @@ def csv_header(path: Path) -> list[str]:
         return next((row for row in csv.reader(text) if row), [])
 
 
-def _check(path: Path, file: str) -> int:
-    """Refuse a file whose cells cannot be told apart; return the number of its line ends."""
+def _check(path: Path, file: str) -> None:
+    """Refuse a file whose cells cannot be told apart."""
     check, blank = _Check(file), True
     with path.open("rb") as data:
-        piece = data.read(_BLOCK_BYTES).removeprefix(_BOM)
+        piece = data.read(_PIECE_BYTES).removeprefix(_BOM)
         while piece:
-            following = data.read(_BLOCK_BYTES)
+            following = data.read(_PIECE_BYTES)
             blank = blank and not piece.strip()
             check.see(piece, following[:1])
             piece = following
     if blank:
         raise _rejected(file, "empty-file", "empty", "a header and rows", "fill it, or remove the file")
     check.end()
-    return check.line_ends
 
 
 class _Check:
@@ -124,7 +154,6 @@ class _Check:
     _AROUND = np.frombuffer(b',\r\n"', dtype=np.uint8)
 
     def __init__(self, file: str) -> None:
-        self.line_ends = 0
         self._file = file
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._marks = self._lines = self._last_line = 0
@@ -144,7 +173,6 @@ class _Check:
             self._last_line = self._line(piece, int(marks[-1]) - 1)
         self._before = piece[-1:]
         self._lines += piece.count(b"\n")
-        self.line_ends += piece.count(b"\n") + piece.count(b"\r")
 
     def end(self) -> None:
         if self._marks % 2:
@@ -166,10 +194,10 @@ class _Check:
         return _rejected(self._file, "unpaired-quote", got, "paired quotation marks", remedy)
 
 
-def _ragged(row: pacsv.InvalidRow, file: str) -> Problem:
+def _ragged(row: pacsv.InvalidRow, number: int, file: str) -> Problem:
     got, expected = f"{row.actual_columns} cells", f"{row.expected_columns} cells, as in the header"
     remedy = "put cells that hold commas in quotation marks"
-    return Problem("ragged-row", file, f"row {row.number - 1}", "row", got, expected, remedy)
+    return Problem("ragged-row", file, f"row {number}", "row", got, expected, remedy)
 
 
 def _rejected(file: str, code: str, got: str, expected: str, remedy: str) -> PayloadRejected:

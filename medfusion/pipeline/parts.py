@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from medfusion import __version__
 from medfusion.cohort import Cohort, open_cohort
 from medfusion.core.errors import DataError, MedfusionError, Problem, RunStopped
+from medfusion.core.memory import give_back
 from medfusion.core.types import Sample
 from medfusion.outputs import tables
 from medfusion.pipeline.backend import use_backend
@@ -230,6 +231,7 @@ class PartScorer:
             except OSError as error:
                 raise stopped(error, self._job.out) from None
         codes = Counter(new["quarantine"]["code"].to_pylist())
+        give_back()
         return PartResult(part.number, counts, part.seconds, dict(codes))
 
     def _scored(self, part: _Part, chunk: _Chunk, rows: Sequence[int]) -> dict[str, pa.Table]:

@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 
 from medfusion.core.errors import DataError, PayloadRejected, Problem
 from medfusion.core.folder import CohortFolder
+from medfusion.core.memory import give_back
 from medfusion.core.protocols import Scans
 from medfusion.core.tables import numbered, raw_pieces
 from medfusion.core.times import parse_times
 
 MOST_OPEN = 256
 """How many parts are written at once; for more, the tables are gone through again."""
-_PIECE_BYTES = 64 * 2**20
+_GATHERED_BYTES = 16 * 2**20
+"""How much is written at once."""
 _SUBJECT = "subject_id"
 
 
@@ -123,6 +125,7 @@ def divide(
     for name, scanner in scans.items():
         _scan(into, f"{name}.files.parquet", scanner.scan(source), count)
     problems += source.problems
+    give_back()
     return Division(into, replace(source, clock=clock), labels, count, label_rows, problems)
 
 
@@ -154,19 +157,22 @@ def _by_subject(source: CohortFolder, file: str, problems: list[Problem]) -> Ite
 
 
 def _scan(into: Path, file: str, found: Iterable[pa.Table], count: int) -> None:
-    """Send what a modality found; it is small, and read once, so it is kept beside the parts where they are many."""
-    pieces = [(table, table[_SUBJECT].combine_chunks()) for table in found] if count > MOST_OPEN else None
-    for window in _windows(count):
-        _send(into, file, pieces or ((table, table[_SUBJECT].combine_chunks()) for table in found), window, count)
+    """Send what a modality found; a list on the disk is gone through again where parts are many, and not the files."""
+    listed, writer = into / file, None
+    with ExitStack() as stack:
+        for table in found:
+            writer = writer or stack.enter_context(pq.ParquetWriter(listed, table.schema, compression="lz4"))
+            writer.write_table(table.cast(writer.schema))
+    for window in _windows(count) if writer else ():
+        pieces = ((table, table[_SUBJECT].combine_chunks()) for table, _ in raw_pieces(listed, file, []))
+        _send(into, file, pieces, window, count)
 
 
 def _send(into: Path, file: str, pieces: Iterable[tuple[pa.Table, pa.Array]], window: range, count: int) -> None:
     """Write the rows of each part in the window to a file of its own, Parquet whatever its name."""
     writers: dict[int, pq.ParquetWriter] = {}
     with ExitStack() as stack:
-        for table, subjects in _gathered(pieces):
-            coded = pc.dictionary_encode(subjects, null_encoding="encode")
-            place = part_of(coded.dictionary.to_pylist(), count)[np.asarray(coded.indices)]
+        for table, place in _gathered(_placed(pieces, window, count)):
             order = np.argsort(place, kind="stable")
             bounds = np.searchsorted(place[order], np.arange(window.start, window.stop + 1))
             for part, start, stop in zip(window, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
@@ -174,22 +180,36 @@ def _send(into: Path, file: str, pieces: Iterable[tuple[pa.Table, pa.Array]], wi
                     continue
                 if part not in writers:
                     path = into / f"{part:05d}" / file
-                    writers[part] = stack.enter_context(pq.ParquetWriter(path, table.schema, compression="lz4"))
+                    # Whoever opens a part reads all of it: figures about its columns would be kept for nothing.
+                    writer = pq.ParquetWriter(path, table.schema, compression="lz4", write_statistics=False)
+                    writers[part] = stack.enter_context(writer)
                 writers[part].write_table(table.take(pa.array(order[start:stop])).cast(writers[part].schema))
 
 
-def _gathered(pieces: Iterable[tuple[pa.Table, pa.Array]]) -> Iterator[tuple[pa.Table, pa.Array]]:
+def _placed(
+    pieces: Iterable[tuple[pa.Table, pa.Array]], window: range, count: int
+) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
+    """Yield the rows of the parts in the window, with their parts."""
+    for table, subjects in pieces:
+        coded = pc.dictionary_encode(subjects, null_encoding="encode")
+        place = part_of(coded.dictionary.to_pylist(), count)[np.asarray(coded.indices)]
+        chosen = (place >= window.start) & (place < window.stop)
+        yield (table, place) if chosen.all() else (table.filter(pa.array(chosen)), place[chosen])
+
+
+def _gathered(pieces: Iterable[tuple[pa.Table, NDArray[np.int64]]]) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
     """Put small pieces together, so that a part gets its rows in few groups."""
-    kept: list[tuple[pa.Table, pa.Array]] = []
+    kept: list[tuple[pa.Table, NDArray[np.int64]]] = []
     for piece in pieces:
         kept.append(piece)
-        if sum(table.nbytes for table, _ in kept) >= _PIECE_BYTES:
-            yield _together(kept)
-            kept = []
+        if sum(table.nbytes for table, _ in kept) >= _GATHERED_BYTES:
+            together = _together(kept)
+            kept.clear()
+            yield together
     if kept:
         yield _together(kept)
 
 
-def _together(pieces: Sequence[tuple[pa.Table, pa.Array]]) -> tuple[pa.Table, pa.Array]:
+def _together(pieces: Sequence[tuple[pa.Table, NDArray[np.int64]]]) -> tuple[pa.Table, NDArray[np.int64]]:
     table = pa.concat_tables([table for table, _ in pieces]).combine_chunks()
-    return table, pa.concat_arrays([subjects for _, subjects in pieces])
+    return table, np.concatenate([place for _, place in pieces])

@@ -1,11 +1,11 @@
-"""Stages that work at the same time, with bounded queues between them: none waits for the whole, none runs ahead."""
+"""Stages that work at the same time on a bounded number of items: none waits for the whole, none runs ahead."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from queue import Empty, Full, Queue
-from threading import Event, Thread
+from queue import Empty, Queue
+from threading import Event, Semaphore, Thread
 from typing import Any
 
 _PATIENCE_S = 0.1
@@ -33,11 +33,12 @@ class Stage:
 class Stages:
     """A row of stages.
 
+    There are never more items on their way than threads to work on them: what is in memory does not depend on which
+    stage is the slowest, nor on how many items there are.
+
     Parameters
     ----------
     stages : sequence of Stage
-    room : int
-        How many finished items may wait for the next stage.
 
     Examples
     --------
@@ -46,9 +47,10 @@ class Stages:
     ['2', '4', '6']
     """
 
-    def __init__(self, stages: Sequence[Stage], room: int = 2) -> None:
+    def __init__(self, stages: Sequence[Stage]) -> None:
         self._stages = tuple(stages)
-        self._queues: list[Queue[Any]] = [Queue(room) for _ in range(len(stages) + 1)]
+        self._queues: list[Queue[Any]] = [Queue() for _ in range(len(stages) + 1)]
+        self._room = Semaphore(sum(stage.threads for stage in stages))
         self._stop = Event()
         self._error: BaseException | None = None
 
@@ -72,6 +74,7 @@ class Stages:
             thread.start()
         try:
             while (item := self._take(self._queues[-1])) is not _END:
+                self._room.release()
                 yield item
         finally:
             self._stop.set()
@@ -82,10 +85,12 @@ class Stages:
 
     def _feed(self, items: Iterable[Any]) -> None:
         try:
-            for item in items:
-                if not self._put(self._queues[0], item):
+            source = iter(items)
+            while self._has_room():
+                item = next(source, _END)
+                self._queues[0].put(item)
+                if item is _END:
                     return
-            self._put(self._queues[0], _END)
         except BaseException as error:
             self._fail(error)
 
@@ -94,14 +99,14 @@ class Stages:
         source, target = self._queues[place], self._queues[place + 1]
         while (item := self._take(source)) is not _END:
             try:
-                done = stage.work(item)
+                target.put(stage.work(item))
             except BaseException as error:
                 self._fail(error)
                 return
-            if not self._put(target, done):
-                return
+            # What was handed on is no longer held here, while the next is waited for.
+            del item
         left[0] -= 1
-        self._put(source if left[0] else target, _END)
+        (source if left[0] else target).put(_END)
 
     def _fail(self, error: BaseException) -> None:
         self._error = self._error or error
@@ -115,11 +120,9 @@ class Stages:
                 continue
         return _END
 
-    def _put(self, queue: Queue[Any], item: Any) -> bool:
+    def _has_room(self) -> bool:
+        """Wait until one more item may be on its way; False if the run is over."""
         while not self._stop.is_set():
-            try:
-                queue.put(item, timeout=_PATIENCE_S)
-            except Full:
-                continue
-            return True
+            if self._room.acquire(timeout=_PATIENCE_S):
+                return True
         return False

@@ -1,7 +1,9 @@
 """Tables: every cell gets its type or a line in the list of problems; no file makes the reader fall over."""
 
 import csv
+import io
 from datetime import datetime
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -11,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medfusion.core.csvfile import read_csv
 from medfusion.core.schema import Column, TableSchema
-from medfusion.core.tables import number_text, read_table
+from medfusion.core.tables import number_text, raw_pieces, read_table
 
 EVENTS = TableSchema(
     "events",
@@ -184,6 +187,23 @@ def test_a_note_of_several_megabytes_fits(file):
     assert result.table["text"][0].as_py() == note.strip()
 
 
+def test_a_row_that_does_not_end_is_refused_before_it_fills_the_memory(file):
+    result = read(file, HEADER + GOOD + "C2,2020-01-01T10:00:00," + "1" * 30_000_000)
+    assert codes(result) == ["unreadable-table"]
+    assert result.problems[0].got == "a row that does not end"
+
+
+def test_a_file_is_read_piece_by_piece_however_long_it_is(file):
+    rows = 400_000
+    file.write_text("subject_id,text\n" + "".join(f"P{n},{'a word ' * 14}\n" for n in range(rows)))
+    before, most, seen = pa.total_allocated_bytes(), 0, 0
+    for table, numbers in raw_pieces(file, file.name, []):
+        most, seen = max(most, pa.total_allocated_bytes() - before), seen + table.num_rows
+        assert numbers[-1] == seen
+    assert seen == rows
+    assert most < file.stat().st_size / 3
+
+
 def test_columns_without_a_name_and_pandas_indexes_are_not_features(file):
     result = read(file, "Unnamed: 0,,subject_id,time,lactate\n0,0,C1,2020-01-01T10:00,2\n", WIDE)
     assert result.table.column_names == ["row", "subject_id", "time", "lactate"]
@@ -281,6 +301,31 @@ def test_no_bytes_make_the_reader_fall_over(tmp_path_factory, content):
     for data in (content, header + content) if isinstance(content, bytes) else (content, HEADER + content):
         result = read(path, data)
         assert result.table is not None or result.problems
+
+
+ODD = ["a", "", '""', '"x,y"', '"two\nlines"', '"two\r\nlines"', '"said ""no"""', "\u00e9"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=st.lists(st.lists(st.sampled_from(ODD), min_size=1, max_size=4), max_size=12),
+    end=st.sampled_from(["\n", "\r\n", "\r", "\n\n"]),
+    piece=st.integers(4, 40),
+)
+def test_where_a_file_is_cut_makes_no_difference(tmp_path_factory, rows, end, piece):
+    path = tmp_path_factory.mktemp("pieces") / "texts.csv"
+    text = end.join(["one,two", *(",".join(row) for row in rows)])
+    path.write_bytes(text.encode())
+    # Python's reader is the referee; of an empty line it makes an empty row.
+    expected = [row for row in csv.reader(io.StringIO(text, newline="")) if row][1:]
+    problems = []
+    with mock.patch("medfusion.core.csvfile._PIECE_BYTES", piece):
+        table, numbers = read_csv(path, path.name, problems)
+    whole = [(number, row) for number, row in enumerate(expected, 1) if len(row) == 2]
+    assert numbers.tolist() == [number for number, _ in whole]
+    assert [[cell or "" for cell in row.values()] for row in table.to_pylist()] == [row for _, row in whole]
+    ragged = [number for number, row in enumerate(expected, 1) if len(row) != 2]
+    assert [problem.where for problem in problems][:5] == [f"row {number}" for number in ragged][:5]
 
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\x00", exclude_categories=["Cs", "Zs", "Cc"]))

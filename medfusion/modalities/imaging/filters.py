@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medfusion.core.types import FloatArray
 
@@ -39,16 +40,13 @@ def filter_maps(image: FloatArray) -> FloatArray:
     >>> filter_maps(np.zeros((64, 64), dtype=np.float32)).shape
     (850, 2, 2)
     """
-    import cv2  # noqa: PLC0415 - slow to import
-
-    grid = image.shape[0] // 32
-    local = np.stack([cv2.resize(layer, (grid, grid), interpolation=cv2.INTER_AREA) for layer in _layers(image)])
-    maps = np.zeros((len(local), ZONES, ZONES, grid, grid), dtype=np.float32)
-    zone = np.arange(grid) * ZONES // grid
+    cells = _cells(image)
+    grid = cells.shape[-1]
+    maps = np.zeros((STATISTICS, ZONES, ZONES, grid, grid), dtype=np.float32)
+    zone = _zones(grid)
     rows, columns = np.indices((grid, grid))
-    maps[:, zone[rows], zone[columns], rows, columns] = local
-    # A zone's statistic is its own average, not diluted by the area of the others.
-    return maps.reshape(DIMENSIONS, grid, grid) * np.float32(ZONES * ZONES)
+    maps[:, zone[rows], zone[columns], rows, columns] = cells
+    return maps.reshape(DIMENSIONS, grid, grid)
 
 
 def filter_mean(planes: FloatArray, scale: float) -> FloatArray:
@@ -68,27 +66,56 @@ def filter_mean(planes: FloatArray, scale: float) -> FloatArray:
     >>> filter_mean(np.ones((3, 160, 160), dtype=np.float32), 2.0)[0]
     np.float32(2.0)
     """
-    means = [(filter_maps(plane) * np.float32(scale)).mean(axis=(1, 2), dtype=np.float64) for plane in planes]
-    return np.asarray(np.mean(means, axis=0), dtype=np.float32)
+    return np.asarray(np.mean([_mean(_cells(plane) * np.float32(scale)) for plane in planes], axis=0), dtype=np.float32)
+
+
+def _mean(cells: FloatArray) -> FloatArray:
+    """Return the mean over the positions of the maps that cells make, array (850,), float64, without making them."""
+    grid = cells.shape[-1]
+    within = (np.arange(ZONES)[:, None] == _zones(grid)).astype(np.float64)
+    return np.asarray((within @ cells.astype(np.float64) @ within.T).reshape(DIMENSIONS) / grid**2)
+
+
+def _cells(image: FloatArray) -> FloatArray:
+    """Return the averages of the statistics over cells of 32 x 32 pixels, array (34, size / 32, size / 32), float32."""
+    import cv2  # noqa: PLC0415 - slow to import
+
+    grid = image.shape[0] // 32
+    cells = np.stack([cv2.resize(layer, (grid, grid), interpolation=cv2.INTER_AREA) for layer in _layers(image)])
+    # A zone's statistic is its own average, not diluted by the area of the others.
+    return cells * np.float32(ZONES * ZONES)
+
+
+def _zones(grid: int) -> NDArray[np.int64]:
+    """Return the zone of each row, or column, of cells."""
+    return np.arange(grid) * ZONES // grid
 
 
 def _layers(image: FloatArray) -> Iterator[FloatArray]:
-    """Yield the statistics per pixel, each an array of the image's shape; one at a time, while it is in the cache."""
+    """Yield the statistics per pixel, each an array of the image's shape, which the next may overwrite.
+
+    One at a time, while it is in the cache; fresh memory for every step would cost more than the step.
+    """
     import cv2  # noqa: PLC0415 - slow to import
 
+    layer, smooth, across, down = (np.empty(image.shape, np.float32) for _ in range(4))
     yield image
-    yield image * image
+    yield np.square(image, out=layer)
     for level in _LEVELS:
-        yield np.maximum(0.0, 1.0 - np.abs(image - level) * np.float32(7.0))
+        np.abs(np.subtract(image, level, out=layer), out=layer)
+        np.subtract(np.float32(1.0), np.multiply(layer, np.float32(7.0), out=layer), out=layer)
+        yield np.maximum(np.float32(0.0), layer, out=layer)
     for scale in _SCALES:
-        smooth = cv2.GaussianBlur(image, (0, 0), scale)
-        across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=scale / 4)
-        down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=scale / 4)
-        yield np.abs(across)
-        yield np.abs(down)
+        cv2.GaussianBlur(image, (0, 0), scale, dst=smooth)
+        cv2.Sobel(smooth, cv2.CV_32F, 1, 0, dst=across, scale=scale / 4)
+        cv2.Sobel(smooth, cv2.CV_32F, 0, 1, dst=down, scale=scale / 4)
+        yield np.abs(across, out=layer)
+        yield np.abs(down, out=layer)
         # Not cv2.magnitude, whose last bit depends on where in memory an array lies.
-        yield np.sqrt(across * across + down * down)
-        yield np.abs(cv2.Laplacian(smooth, cv2.CV_32F, scale=scale * scale))
-        rest = image - smooth
-        yield rest * rest
-        yield np.abs(rest)
+        np.add(np.square(across, out=across), np.square(down, out=down), out=layer)
+        yield np.sqrt(layer, out=layer)
+        cv2.Laplacian(smooth, cv2.CV_32F, dst=layer, scale=scale * scale)
+        yield np.abs(layer, out=layer)
+        np.subtract(image, smooth, out=smooth)
+        yield np.square(smooth, out=layer)
+        yield np.abs(smooth, out=layer)
