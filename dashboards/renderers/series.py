@@ -59,7 +59,7 @@ def _charts(view: SeriesView, ordered: Sequence[Series], key: str) -> None:
         table([row for name in shown for row in rows(by_name[name])])
 
 
-def chart(series: Series, since: datetime, as_of: datetime) -> alt.LayerChart:
+def chart(series: Series, since: datetime, as_of: datetime) -> alt.LayerChart | alt.FacetChart:
     """Draw one quantity, coloured where it moved the risk.
 
     Parameters
@@ -117,8 +117,8 @@ def _reference(series: Series) -> list[alt.Chart]:
     ends = {"low": series.low, "high": series.high}
     given = {name: alt.YDatum(value) for name, value in ends.items() if value is not None}
     encodings: dict[str, Any] = {
-        "y": given.get("low", alt.YValue("height")),
-        "y2": alt.Y2Datum(series.high) if series.high is not None else alt.Y2Value(0),
+        "y": given.get("low", alt.value("height")),
+        "y2": alt.Y2Datum(series.high) if series.high is not None else alt.value(0),
     }
     return [alt.Chart(pd.DataFrame({"one": [1]})).mark_rect(color=_NEUTRAL, opacity=0.18).encode(**encodings)]
 

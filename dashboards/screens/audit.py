@@ -6,6 +6,7 @@ import tempfile
 import zipfile
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -82,7 +83,7 @@ def _events(store: ReviewStore, last: int) -> None:
     st.dataframe([_row(event) for event in reversed(found)], hide_index=True, width="stretch", height="content")
     newer, where, older = st.columns([1, 2, 1], vertical_alignment="center")
     where.markdown(_("Events {first} to {last}").format(first=number(start + 1, 12), last=number(end, 12)))
-    turn = {"on_click": _go, "width": "stretch"}
+    turn: dict[str, Any] = {"on_click": _go, "width": "stretch"}
     newer.button(_("Newer"), disabled=end == last, args=(min(end + SIZE, last),), **turn)
     older.button(_("Older"), disabled=start == 0, args=(start,), **turn)
 

@@ -54,8 +54,14 @@ def _text(path: Path) -> str:
 def _record(folder: Path) -> None:
     """Draw what is known about the training: data, folds, versions, parameters, figures."""
     said = _text(folder / "card.json")
-    keys = {"icon": ":material/download:", "on_click": "ignore"}
-    st.download_button(_("Record (JSON)"), said, "card.json", "application/json", **keys)
+    st.download_button(
+        _("Record (JSON)"),
+        said,
+        "card.json",
+        "application/json",
+        icon=":material/download:",
+        on_click="ignore",
+    )
     st.json(said, expanded=1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -60,9 +61,9 @@ def _draw(report: Report) -> None:
 
 def _headline(table: pd.DataFrame) -> None:
     """Show the first figures large, with their intervals, and all of them in a table."""
-    rows = table.to_dict(orient="records")
+    rows: list[dict[str, Any]] = table.to_dict(orient="records")  # type: ignore[assignment]
     for column, row in zip(st.columns(_LARGE), rows[:_LARGE], strict=False):
-        value, low, high = (row.get(name) for name in ("value", "low", "high"))
+        value, low, high = row["value"], row["low"], row["high"]
         with column.container(border=True):
             st.metric(str(row["label"]), _("not known") if pd.isna(value) else number(value), help=str(row["meaning"]))
             known = not (pd.isna(low) or pd.isna(high))
@@ -81,7 +82,7 @@ def _panel(panel: Shown, report: str) -> None:
     name = "-".join(f"{report} {panel.title}".lower().split())
     st.dataframe(panel.table, hide_index=True, width="stretch")
     table, picture = st.columns(2)
-    keys = {"icon": ":material/download:", "on_click": "ignore", "width": "stretch"}
+    keys: dict[str, Any] = {"icon": ":material/download:", "on_click": "ignore", "width": "stretch"}
     table.download_button(
         _("Table (CSV)"), panel.table.to_csv(index=False), f"{name}.csv", "text/csv", key=f"csv {name}", **keys
     )

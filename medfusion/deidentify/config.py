@@ -58,8 +58,9 @@ def _is_unit(said: object) -> bool:
 
 def _is_range(said: object) -> bool:
     """Tell a reference range, in which there is no place for more than numbers and a unit."""
-    known = isinstance(said, dict) and set(said) <= {"low", "high", "unit"}
-    return known and all(isinstance(each, str) == (name == "unit") for name, each in said.items())
+    if not isinstance(said, dict) or not set(said) <= {"low", "high", "unit"}:
+        return False
+    return all(isinstance(each, str) == (name == "unit") for name, each in said.items())
 
 
 def _clean(text: object, scrubber: Scrubber, prose: bool = True) -> str:

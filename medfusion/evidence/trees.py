@@ -135,8 +135,12 @@ def base_of(model: Mapping[str, Any]) -> float:
     learner = model["learner"]
     trees = learner["gradient_booster"]["model"]
     nothing = {**trees["trees"][0], "split_conditions": [0.0] * len(trees["trees"][0]["parents"])}
-    one = {"gbtree_model_param": {**trees["gbtree_model_param"], "num_trees": "1"}}
-    one |= {"trees": [nothing], "tree_info": [0], "iteration_indptr": [0, 1]}
+    one = {
+        "gbtree_model_param": {**trees["gbtree_model_param"], "num_trees": "1"},
+        "trees": [nothing],
+        "tree_info": [0],
+        "iteration_indptr": [0, 1],
+    }
     bare = {**learner, "gradient_booster": {**learner["gradient_booster"], "model": {**trees, **one}}}
     booster = xgb.Booster()
     booster.load_model(bytearray(json.dumps({**model, "learner": bare}).encode()))
