@@ -30,7 +30,7 @@ _OPACITY = 0.6
 _TOP = 10
 Place = Callable[[float], float]
 """From log-odds to a place on the page."""
-Align = Literal["left", "right"]
+Align = Literal["left", "right", "centre"]
 
 
 def draw_risk(sheet: Sheet, report: RiskReport, language: Language) -> None:
