@@ -9,6 +9,7 @@ import streamlit as st
 from dashboards import context, language
 from dashboards.language import _
 from dashboards.look import Look
+from medfusion import __version__
 from medfusion.outputs.pdf import Provenance, patient_pdf
 from medfusion.pipeline import scored_at
 from medfusion.review import Action, Decision
@@ -43,7 +44,7 @@ def maker(look: Look, decisions: Sequence[Decision]) -> Callable[[], bytes]:
         store.note(name, Action.EXPORT, {"file": FILE}, look.about)
         language.use(code)
         when = scored_at(scores, look.about.subject_id, look.about.prediction_time)
-        origin = Provenance(look.patient.model.positive, look.about.input_hash, when, notes)
+        origin = Provenance(look.patient.model.positive, look.about.input_hash, when, __version__, notes)
         return patient_pdf(look.report, origin, decisions, language)
 
     return make

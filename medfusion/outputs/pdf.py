@@ -9,7 +9,6 @@ from io import BytesIO
 from typing import Protocol
 from xml.sax.saxutils import escape
 
-from medfusion import __version__
 from medfusion.core.views import ImageView
 from medfusion.outputs.ledger import RESEARCH_USE, RiskReport, percent
 from medfusion.outputs.pdf_canvas import LEFT, RIGHT, SOFT, WARNING, Sheet
@@ -82,6 +81,8 @@ class Provenance:
     input_hash : str
         Of the data; empty where it is not known.
     scored_at : datetime or None
+    version : str
+        Of medfusion.
     notes : sequence of str
         What else a reader has to know, in their language: data that could not be used, or changed since scoring.
     """
@@ -89,6 +90,7 @@ class Provenance:
     positive: str = ""
     input_hash: str = ""
     scored_at: datetime | None = None
+    version: str = ""
     notes: Sequence[str] = field(default_factory=tuple)
 
 
@@ -216,7 +218,7 @@ def _origin(report: RiskReport, provenance: Provenance, language: Language) -> l
         _("Model"): report.model_id,
         _("Input hash"): provenance.input_hash,
         _("Scored at"): scored,
-        _("Version"): f"medfusion {__version__}",
+        _("Version"): f"medfusion {provenance.version}" if provenance.version else "",
     }
     return [f"<b>{escape(name)}</b> {escape(text)}" for name, text in said.items() if text]
 

@@ -72,9 +72,11 @@ def test_one_page_with_the_name_the_risk_and_its_reasons(report):
 
 
 def test_where_it_comes_from(report):
-    origin = Provenance("", "0123456789abcdef" * 2, datetime(2026, 3, 2, 8, 15, tzinfo=UTC), ["film 2 was broken"])
+    origin = Provenance(
+        "", "0123456789abcdef" * 2, datetime(2026, 3, 2, 8, 15, tzinfo=UTC), "1.2.3", ["film 2 was broken"]
+    )
     said, _ = read(patient_pdf(report, origin))
-    for part in ("m1", "0123456789abcdef" * 2, "2026-03-02 08:15 UTC", "medfusion", "film 2 was broken"):
+    for part in ("m1", "0123456789abcdef" * 2, "2026-03-02 08:15 UTC", "medfusion 1.2.3", "film 2 was broken"):
         assert part in said
 
 
