@@ -18,6 +18,7 @@ def main() -> None:
     """Draw what the reader may see."""
     st.set_page_config(page_title="medfusion", layout="wide")
     st.session_state.setdefault(language.STATE, language.preferred(st.context.locale))
+    trouble.quiet()
     shell.research_use()
     with trouble.told():
         settings, store = context.settings(), context.store()

@@ -47,12 +47,36 @@ def told() -> Iterator[None]:
         _page(_("This cannot be shown"), _unknown(error), type(error).__name__)
 
 
+class Wordless(logging.Filter):
+    """Takes the words of errors, which may be about a patient, out of a log; kind and place stay.
+
+    Examples
+    --------
+    >>> record = logging.makeLogRecord({"exc_info": (ValueError, ValueError("P1 is odd"), None)})
+    >>> Wordless().filter(record), record.getMessage()
+    (True, 'ValueError at ')
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change a record, and let it pass."""
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            record.msg, record.args, record.exc_info = "%s at %s", (type(error).__name__, _place(error)), None
+        return True
+
+
+@st.cache_resource(show_spinner=False)
+def quiet() -> None:
+    """Keep errors wordless that Streamlit itself logs: of callbacks, and of parts of a page that run by themselves."""
+    logging.getLogger("streamlit.error_util").addFilter(Wordless())
+
+
 def _unknown(error: Exception) -> str:
     _LOG.error("%s at %s", type(error).__name__, _place(error))
     return _("Something went wrong that should not. Reload the page; if it happens again, report the code below.")
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """Return where an error arose, innermost last."""
     frames = traceback.extract_tb(error.__traceback__)
     return " > ".join(f"{frame.name}:{frame.lineno}" for frame in frames[-4:])
