@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import streamlit as st
 
@@ -74,7 +75,7 @@ def _turn(start: int, total: int) -> None:
     back, where, on = st.columns([1, 2, 1], vertical_alignment="center")
     said = _("{first} to {last} of {total}")
     where.markdown(said.format(first=number(start + 1, 12), last=number(last, 12), total=number(total, 12)))
-    turn = {"on_click": _go, "width": "stretch"}
+    turn: dict[str, Any] = {"on_click": _go, "width": "stretch"}
     back.button(_("Previous page"), disabled=start == 0, args=(start - SIZE,), icon=":material/chevron_left:", **turn)
     on.button(_("Next page"), disabled=last == total, args=(start + SIZE,), icon=":material/chevron_right:", **turn)
 
