@@ -34,8 +34,9 @@ schemas: .venv/.test-ready
 LOCALE := dashboards/locale
 catalogues: .venv/.test-ready
 	mkdir -p build
-	$(BIN)/pybabel -q extract -k N_ --no-location --sort-output --project medfusion -o build/dashboards.pot dashboards
-	$(BIN)/pybabel -q update -i build/dashboards.pot -d $(LOCALE) -l ko -D dashboards -N --no-wrap
+	$(BIN)/pybabel -q extract -k N_ --no-location --sort-output --project medfusion -o build/dashboards.pot \
+	  dashboards medfusion/outputs/pdf.py medfusion/outputs/pdf_canvas.py medfusion/outputs/pdf_figures.py
+	$(BIN)/pybabel -q update -i build/dashboards.pot -d $(LOCALE) -l ko -D dashboards -N --no-wrap --ignore-obsolete
 	sed -i -E '/ADDRESS|YEAR-MO|LL@li|Generated-By|Creation-Date/d' $(LOCALE)/ko/LC_MESSAGES/dashboards.po
 	$(BIN)/pybabel -q compile -d $(LOCALE) -D dashboards
 	$(BIN)/pybabel -q compile -d $(LOCALE) -D terms

@@ -15,10 +15,11 @@ _VERDICTS = {
     Verdict.AGREE: N_("Agree with the risk"),
     Verdict.OVERRIDE: N_("Override it"),
     Verdict.UNSURE: N_("Unsure"),
+    Verdict.EXPECTED: N_("Event expected"),
+    Verdict.NOT_EXPECTED: N_("Event not expected"),
 }
-_EXPECTED, _NOT_EXPECTED, _UNSURE = N_("event expected"), N_("event not expected"), N_("unsure")
-_BLIND = (_EXPECTED, _NOT_EXPECTED, _UNSURE)
-"""What a reader says who does not know the risk; what of it agrees with the risk is told by `_blind_verdict`."""
+_OPEN = (Verdict.AGREE, Verdict.OVERRIDE, Verdict.UNSURE)
+_BLIND = (Verdict.EXPECTED, Verdict.NOT_EXPECTED, Verdict.UNSURE)
 _ROUND = "decide_round"
 
 
@@ -31,7 +32,7 @@ def decided(about: Scored) -> list[Decision] | None:
         return None
 
 
-def form(about: Scored, visit: int, hidden: float | None = None) -> None:
+def form(about: Scored, visit: int, *, blinded: bool = False) -> None:
     """Ask for a decision; what was typed stays until it is recorded.
 
     Parameters
@@ -39,39 +40,22 @@ def form(about: Scored, visit: int, hidden: float | None = None) -> None:
     about : Scored
     visit : int
         Tells apart the fields of one patient from those of the next.
-    hidden : float, optional
-        The risk, where the reader has not been shown it: then they are asked what they expect.
+    blinded : bool
+        Whether the reader has not been shown the risk: then they are asked what they expect.
     """
     key = f"{visit}-{st.session_state.get(_ROUND, 0)}"
     with st.form(f"decide-{key}"):
-        if hidden is None:
-            verdicts = list(Verdict)
-            verdict = st.radio(
-                _("Your opinion"), verdicts, format_func=lambda each: _(_VERDICTS[each]), key=f"verdict-{key}"
-            )
-            first = ""
-        else:
-            first = st.radio(_("Your opinion"), _BLIND, format_func=_, key=f"expected-{key}")
-            verdict = _blind_verdict(first, hidden)
+        verdict = st.radio(
+            _("Your opinion"),
+            _BLIND if blinded else _OPEN,
+            format_func=lambda each: _(_VERDICTS[each]),
+            key=f"verdict-{key}",
+        )
         reason = st.text_input(_("Reason"), key=f"reason-{key}", help=_("Needed to override."))
         comment = st.text_area(_("Comment"), key=f"comment-{key}")
         asked = st.form_submit_button(_("Record"), type="primary", width="stretch")
     if asked:
-        said = ": ".join(each for each in (first, reason.strip()) if each)
-        _record(about, verdict, said, comment.strip(), blinded=hidden is not None)
-
-
-def _blind_verdict(expected: str, risk: float) -> Verdict:
-    """Return whether an opinion that was formed without the risk agrees with it.
-
-    Examples
-    --------
-    >>> _blind_verdict("event expected", 0.8).value, _blind_verdict("event expected", 0.2).value
-    ('agree', 'override')
-    """
-    if expected == _UNSURE:
-        return Verdict.UNSURE
-    return Verdict.AGREE if (expected == _EXPECTED) == (risk >= 0.5) else Verdict.OVERRIDE
+        _record(about, verdict, reason.strip(), comment.strip(), blinded=blinded)
 
 
 def history(decisions: Sequence[Decision]) -> None:

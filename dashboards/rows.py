@@ -12,7 +12,13 @@ from dashboards.language import N_, _, ngettext, percent, signed, term, when
 from dashboards.reasons import reason_text
 from dashboards.scores import Flag, Order, Query, Row
 
-_VERDICTS = {"agree": N_("Agrees"), "override": N_("Overrides"), "unsure": N_("Unsure")}
+_VERDICTS = {
+    "agree": N_("Agrees"),
+    "override": N_("Overrides"),
+    "unsure": N_("Unsure"),
+    "expected": N_("Event expected"),
+    "not-expected": N_("Event not expected"),
+}
 _STILL = 0.005
 """A change of the risk that is told as none."""
 

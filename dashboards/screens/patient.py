@@ -90,7 +90,7 @@ def _patient(shown: Look, visit: int) -> None:
             waterfall(shown.report, f"reasons-{visit}")
     with right:
         st.subheader(_("Decision"))
-        form(about, visit, shown.report.explanation.risk if hidden else None)
+        form(about, visit, blinded=hidden)
         if not hidden:
             history(decisions or ())
             download(shown, decisions or (), visit)

@@ -59,7 +59,7 @@ class Opinion(Protocol):
 
     @property
     def verdict(self) -> str:
-        """Such as agree, override or unsure."""
+        """Such as agree, override, unsure or expected."""
 
     @property
     def reason(self) -> str:
@@ -225,9 +225,14 @@ def _origin(report: RiskReport, provenance: Provenance, language: Language) -> l
 
 def _opinion(opinion: Opinion, language: Language) -> str:
     _ = language._
-    verdict = {"agree": _("agree"), "override": _("override"), "unsure": _("unsure")}.get(
-        opinion.verdict, opinion.verdict
-    )
+    known = {
+        "agree": _("Agrees"),
+        "override": _("Overrides"),
+        "unsure": _("Unsure"),
+        "expected": _("Event expected"),
+        "not-expected": _("Event not expected"),
+    }
+    verdict = known.get(opinion.verdict, opinion.verdict)
     said = _cut(" · ".join(each for each in (opinion.reason, opinion.comment) if each))
     head = f"<b>{escape(verdict)}</b>, {escape(opinion.reader)}, {escape(language.when(opinion.time))}"
     return f"{head}: {escape(said)}" if said else head

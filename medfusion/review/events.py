@@ -12,11 +12,18 @@ from medfusion.core.errors import ReviewUnavailable
 
 
 class Verdict(StrEnum):
-    """What a reader thinks of a risk."""
+    """What a reader thinks of a risk; or, where they have not been shown it, of the patient."""
 
     AGREE = "agree"
     OVERRIDE = "override"
     UNSURE = "unsure"
+    EXPECTED = "expected"
+    NOT_EXPECTED = "not-expected"
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether it is about the outcome, and can be said by who does not know the risk."""
+        return self not in {Verdict.AGREE, Verdict.OVERRIDE}
 
 
 class Action(StrEnum):

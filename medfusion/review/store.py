@@ -111,13 +111,15 @@ class ReviewStore:
         Raises
         ------
         UsageError
-            If an override has no reason, or a text cannot be stored.
+            If an override has no reason, a blinded reader judges the risk, or a text cannot be stored.
         ReviewUnavailable
             If the decision may not have been recorded.
         """
         verdict, reason = Verdict(verdict), reason.strip()
         if verdict is Verdict.OVERRIDE and not reason:
             raise UsageError("an override needs a reason: say why the risk is not right")
+        if blinded and not verdict.is_blind:
+            raise UsageError("who has not been shown the risk can neither agree with it nor override it")
         said = {"verdict": verdict, "reason": reason, "comment": comment.strip(), "blinded": blinded}
         return Decision.of(self._append(reader, Action.DECISION, said, about))
 

@@ -49,7 +49,11 @@ DECISIONS = TableSchema(
         Column("reader", "string", "Who decided"),
         Column("subject_id", "string", "Patient"),
         *_ABOUT[1:],
-        Column("verdict", "string", "agree, override or unsure"),
+        Column(
+            "verdict",
+            "string",
+            "agree, override or unsure; expected or not-expected, of the event, by who had not been shown the risk",
+        ),
         Column("reason", "string", "Why the risk is overridden", nullable=True),
         Column("comment", "string", "Free text", nullable=True),
         Column("blinded", "boolean", "Whether the reader had not been shown the risk"),

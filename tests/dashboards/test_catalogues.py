@@ -6,21 +6,26 @@ from pathlib import Path
 from string import Formatter
 
 import pytest
-from babel.messages.extract import extract_from_dir
+from babel.messages.extract import extract_from_file
 from babel.messages.mofile import read_mo, write_mo
 from babel.messages.pofile import read_po
 
 import dashboards
+import medfusion.outputs
 from dashboards.language import CATALOGUES, LANGUAGES
 
-PACKAGE = Path(dashboards.__file__).parent
+SOURCES = [
+    *Path(dashboards.__file__).parent.rglob("*.py"),
+    # The printed report is told the reader's language.
+    *Path(medfusion.outputs.__file__).parent.glob("pdf*.py"),
+]
 KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
 TRANSLATED = sorted(set(LANGUAGES) - {"en"})
 
 
 def extracted():
-    found = extract_from_dir(str(PACKAGE), [("**.py", "python")], keywords=KEYWORDS)
-    return {message for _file, _line, message, *_rest in found}
+    found = (extract_from_file("python", str(file), keywords=KEYWORDS) for file in SOURCES)
+    return {message for each in found for _line, message, *_rest in each}
 
 
 def catalogue(file):
@@ -49,7 +54,7 @@ def test_no_text_lacks_a_translation_and_no_translation_a_text(language):
 def test_extraction_overlooks_nothing():
     """It does not look into f-strings; the parser of the language does."""
     called = set()
-    for file in PACKAGE.rglob("*.py"):
+    for file in SOURCES:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             name = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
             if name in KEYWORDS:

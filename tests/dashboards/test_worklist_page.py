@@ -81,11 +81,11 @@ def test_a_blind_reader_sees_no_risk_before_an_opinion_of_their_own(told, tmp_pa
     assert [column["order"] for column in sent["columns"]] == ["subject_id", *[None] * 5]
     about = Scored(row["subject"], datetime.fromisoformat(row["time"]), "m", "h")
     store = ReviewStore.open(f"sqlite:///{tmp_path / 'reviews.db'}")
-    store.decide(about, "somebody else", Verdict.AGREE, blinded=True)
+    store.decide(about, "somebody else", Verdict.EXPECTED, blinded=True)
     row = table(run())["rows"][0]
     assert "risk" not in row
     assert row["verdict"] == "Reviewed"
-    store.decide(about, worklist.context.reader().name, Verdict.AGREE, blinded=True)
+    store.decide(about, worklist.context.reader().name, Verdict.EXPECTED, blinded=True)
     first, second = table(run())["rows"][:2]
     assert "risk" in first
     assert "risk" not in second

@@ -19,7 +19,7 @@ SCHEMAS = Path(__file__).resolve().parents[2] / "data_schemas"
 def exported(store, about, tmp_path):
     store.note("kim", Action.SIGN_IN, {"roles": ["reviewer"]})
     store.saw(about, "kim", "patient")
-    store.decide(about, "kim", Verdict.OVERRIDE, "용혈된 검체", "comment", blinded=True)
+    store.decide(about, "kim", Verdict.EXPECTED, "용혈된 검체", "comment", blinded=True)
     store.decide(about, "lee", Verdict.AGREE)
     return store.export(tmp_path / "deep" / "out", "park")
 

@@ -22,12 +22,19 @@ def change(url, statement):
 def test_a_decision_comes_back_as_it_was_said(store, about):
     before = datetime.now(UTC)
     said = store.decide(
-        about, "kim@example.org", Verdict.OVERRIDE, "용혈된 검체", "ask the ward\n'\"; --", blinded=True
+        about, "kim@example.org", Verdict.EXPECTED, "용혈된 검체", "ask the ward\n'\"; --", blinded=True
     )
     assert before <= said.time <= datetime.now(UTC)
     assert store.decisions(about) == [said]
-    assert (said.about, said.reader, said.verdict) == (about, "kim@example.org", Verdict.OVERRIDE)
+    assert (said.about, said.reader, said.verdict) == (about, "kim@example.org", Verdict.EXPECTED)
     assert (said.reason, said.comment, said.blinded) == ("용혈된 검체", "ask the ward\n'\"; --", True)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.AGREE, Verdict.OVERRIDE])
+def test_nobody_judges_a_risk_that_they_have_not_been_shown(store, about, verdict):
+    with pytest.raises(UsageError, match="has not been shown the risk"):
+        store.decide(about, "kim", verdict, "a reason", blinded=True)
+    assert store.decisions() == []
 
 
 def test_all_decisions_of_all_readers_are_kept_latest_last(store, about):
