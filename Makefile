@@ -42,7 +42,7 @@ catalogues: .venv/.test-ready
 	$(BIN)/pybabel -q compile -d $(LOCALE) -D terms
 
 screenshots: .venv/.test-ready browser demo
-	PYTHONPATH=tests/dashboards $(BIN)/python tests/dashboards/screenshots.py demo --out docs/screenshots
+	PYTHONPATH=tests/dashboard $(BIN)/python tests/dashboard/screenshots.py demo --out docs/screenshots
 
 # Tests of the dashboard in a browser are skipped, and say so, where there is none and it cannot be installed.
 browser:

@@ -51,7 +51,7 @@ def draw_risk(sheet: Sheet, report: RiskReport, language: Language) -> None:
     said = _("Base rate {risk}: of somebody of whom nothing is known").format(risk=language.percent(base))
     if report.risk_low is not None and report.risk_high is not None:
         ends = {"low": language.percent(report.risk_low), "high": language.percent(report.risk_high)}
-        said = _("95% interval {low} to {high}").format(**ends) + " · " + said
+        said = _("Interval (95%): {low} to {high}").format(**ends) + " · " + said
     sheet.text(left, y - 16, said, 9, colour=SOFT)
     sheet.y = y - 22
 

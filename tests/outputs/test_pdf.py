@@ -19,7 +19,7 @@ KOREAN = {
     "Reasons": "이유",
     "Limits": "한계",
     "Seen from {when}: nothing later was used": "{when} 기준: 이후의 자료는 쓰이지 않았음",
-    "agree": "동의",
+    "Agrees": "동의",
     RESEARCH_USE: "연구용이며 의료기기가 아님",
 }
 

@@ -56,7 +56,8 @@ def test_extraction_overlooks_nothing():
     called = set()
     for file in SOURCES:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            name = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
+            called_as = node.func if isinstance(node, ast.Call) else None
+            name = getattr(called_as, "id", getattr(called_as, "attr", ""))
             if name in KEYWORDS:
                 texts = [each.value for each in node.args if isinstance(each, ast.Constant) and each.value]
                 if texts and isinstance(texts[0], str):
