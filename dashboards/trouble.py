@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 from dashboards.language import N_, _
-from medfusion.core.errors import DataError, MedfusionError, ReviewUnavailable
+from medfusion.core.errors import DataError, MedfusionError, ModelFolderError, ReviewUnavailable
 
 _LOG = logging.getLogger(__name__)
 _SCORES = {
@@ -41,6 +41,13 @@ def told() -> Iterator[None]:
             "confirmed is not recorded. Try again; if this stays, tell whoever runs this dashboard."
         )
         _page(_("Decisions cannot be recorded"), said, "review-unavailable")
+    except ModelFolderError as error:
+        _LOG.error("%s at %s", type(error).__name__, _place(error))
+        said = _(
+            "The model folder is damaged, was changed after training, or is of another version. Get the folder again, "
+            "or train again; then start the dashboard with it."
+        )
+        _page(_("The model cannot be used"), said, "model-folder")
     except MedfusionError as error:
         _page(_("This cannot be shown"), _unknown(error), type(error).__name__)
     except Exception as error:

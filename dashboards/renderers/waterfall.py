@@ -17,7 +17,9 @@ from medfusion.outputs.steps import Step, limits, steps_of, ticks
 from medfusion.outputs.waterfall import LOWERS, RAISES
 
 _STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0)
-_MOST_TICKS = 9
+_MOST_TICKS = 7
+_LABEL_PERCENT = 15.0
+"""Room for a probability, as part of the width of the bars."""
 _STYLE = """<style>
 .mf-fall { --line: color-mix(in srgb, currentColor 22%, transparent); font-variant-numeric: tabular-nums; }
 .mf-fall .row { display: grid; grid-template-columns: minmax(8rem, 30%) minmax(0, 1fr) 4.4rem; gap: 0 0.8rem; }
@@ -90,7 +92,7 @@ def waterfall_html(report: RiskReport, top: int = TOP) -> str:
             rows.append(f"<details>{head}{''.join(inner)}</details>")
     interval = scale.band(report.risk_low, report.risk_high)
     rows.append(_row("end", _("Risk"), interval + scale.mark(steps[-1].end), percent(report.explanation.risk)))
-    above = [(float(logit(risk)), percent(float(risk))) for risk in ticks(scale.low, scale.high)]
+    above = scale.apart([(float(logit(risk)), percent(float(risk))) for risk in ticks(scale.low, scale.high)])
     below = [(place, signed(place, 1)) for place in scale.round_places()]
     axes = _row("axis", _("Probability"), scale.labels(above), ""), _row("axis", _("Log-odds"), scale.labels(below), "")
     raises, lowers = escape(_("raises the risk")), escape(_("lowers the risk"))
@@ -157,6 +159,14 @@ class _Scale:
             return ""
         left, right = (self._x(float(logit(np.clip(risk, 1e-6, 1 - 1e-6)))) for risk in (low, high))
         return f'<i class="band" style="left: {left}%; width: {right - left:.2f}%"></i>'
+
+    def apart(self, places: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+        """Leave out labels that would run into the one before, on a row as narrow as beside the decision."""
+        kept: list[tuple[float, str]] = []
+        for at, said in places:
+            if not kept or self._x(at) - self._x(kept[-1][0]) >= _LABEL_PERCENT:
+                kept.append((at, said))
+        return kept
 
     def labels(self, places: Sequence[tuple[float, str]]) -> str:
         return "".join(f'<i class="tick" style="left: {self._x(at)}%">{escape(said)}</i>' for at, said in places)

@@ -137,12 +137,23 @@ def _roles(auth: Path) -> dict[str, Any]:
     return {"roles_claim": str(roles.get("roles_claim", "roles")), "roles": values}
 
 
+def _pages() -> Path:
+    """Return the folder of the dashboard's own files.
+
+    Raises
+    ------
+    UsageError
+        If they are not installed.
+    """
+    found = find_spec("dashboards")
+    if found is None or not found.submodule_search_locations:
+        raise UsageError("the pages of the dashboard are not installed; run: pip install 'medfusion[dashboard]'")
+    return Path(found.submodule_search_locations[0])
+
+
 def _run(settings: Mapping[str, Any], host: str, port: int, auth: Path | None) -> int:
     """Run Streamlit until it ends, and return its exit code."""
-    found = find_spec("dashboards")
-    assert found is not None
-    assert found.submodule_search_locations
-    folder = Path(found.submodule_search_locations[0])
+    folder = _pages()
     options = [
         ("server.address", host),
         ("server.port", port),
