@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import streamlit as st
 
 from dashboards import access
 from dashboards.access import Reader
+from dashboards.reasons import units_of
 from dashboards.scores import Scores
 from dashboards.settings import Settings
 from medfusion.pipeline import Desk, RiskModel, TrainingCohort, load_for, open_for_use, scores_changed
@@ -15,7 +17,19 @@ from medfusion.review import ReviewStore
 
 _LOOK_SECONDS = 30
 """How long it may take until what is being scored now is seen."""
-__all__ = ["Reader", "cohort_folder", "desk", "model", "reader", "scores", "settings", "store", "training"]
+__all__ = [
+    "Reader",
+    "cohort_folder",
+    "decided",
+    "desk",
+    "model",
+    "reader",
+    "scores",
+    "settings",
+    "store",
+    "training",
+    "units",
+]
 
 
 def settings() -> Settings:
@@ -44,6 +58,22 @@ def store() -> ReviewStore:
         If the database is locked or gone.
     """
     return _store(settings().reviews)
+
+
+def decided(zoned: bool) -> pa.Table:
+    """Return the latest decision of each sample, as `medfusion.review.ReviewStore.summary` does.
+
+    Raises
+    ------
+    medfusion.review.ReviewUnavailable
+        If the database is locked or gone.
+    """
+    return _decided(settings().reviews, str(store().head()), zoned)
+
+
+def units() -> dict[str, str]:
+    """Return the units that the cohort declares."""
+    return _units(cohort_folder())
 
 
 def model() -> RiskModel | None:
@@ -95,6 +125,16 @@ def _scores(folder: Path, changed: int) -> Scores:
 @st.cache_resource(show_spinner=False)
 def _store(url: str) -> ReviewStore:
     return ReviewStore.open(url)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _decided(url: str, head: str, zoned: bool) -> pa.Table:
+    return _store(url).summary(zoned=zoned)
+
+
+@st.cache_resource(show_spinner=False)
+def _units(cohort: Path | None) -> dict[str, str]:
+    return units_of(cohort)
 
 
 @st.cache_resource(show_spinner=False)

@@ -1,4 +1,8 @@
-"""The scored samples as a worklist asks for them: filtered, sorted and paged in their files, never loaded whole."""
+"""The scored samples as a worklist asks for them: filtered, sorted and paged.
+
+What a row shows of the predictions is read once, and held for all readers; shares and the ledger, which are many times
+as much, stay in their files, and are read for the rows of a page alone.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,9 @@ import pyarrow as pa
 from medfusion.pipeline import ScoreFiles, open_scores
 
 MEMORY = "400MB"
-"""What queries may take, of all readers together."""
-THREADS = 4
+"""What samples and queries may take, of all readers together."""
+THREADS = 2
+"""Of one query; readers who ask at the same time have others."""
 REASONS = 3
 """Lines of the ledger that stand for it in a worklist."""
 _NO_REASON = r"^\((\d+ others|average .*)\)$"
@@ -30,7 +35,18 @@ NOBODY = pa.table(
     }
 )
 """Decisions where nobody has decided."""
-_EARLIER = "PARTITION BY subject_id ORDER BY prediction_time"
+_COLUMNS = (
+    "subject_id",
+    "prediction_time",
+    "risk",
+    "risk_low",
+    "risk_high",
+    "findings",
+    "model_id",
+    "input_hash",
+)
+"""Of the predictions, what a row shows; beside what is there of each kind of data."""
+_PRESENT = "present_"
 
 
 class Flag(StrEnum):
@@ -150,13 +166,11 @@ class Scores:
         self.left_out = files.left_out
         self.zoned = files.zoned
         self._ledger = {str(file): str(ledger) for file, ledger in files.ledger.items()}
-        self._files = [str(file) for file in files.predictions]
-        self._predictions = f"read_parquet($files, filename = true, union_by_name = {not files.alike})"
-        self._several = len({file.stem.rpartition("-")[0] for file in files.predictions}) > 1
         self._database = duckdb.connect()
         for setting in (f"memory_limit = '{MEMORY}'", f"threads = {THREADS}", "parquet_metadata_cache = true"):
             self._database.execute(f"SET {setting}")
         self._database.execute("SET TimeZone = 'UTC'")
+        self._database.execute(_samples(files), {"files": [str(file) for file in files.predictions]})
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -183,54 +197,33 @@ class Scores:
         cursor = self._database.cursor()
         cursor.register("reviews", NOBODY if reviews is None else reviews)
         conditions, values = _conditions(query, self.modalities)
-        change = f"risk - lag(risk) OVER ({_EARLIER})" if query.order is Order.CHANGE else "NULL"
-        found = cursor.sql(
-            f"""
-            WITH latest AS ({self._latest()}),
-            decided AS (SELECT subject_id, epoch_us(prediction_time) AS moment, readers, verdict FROM reviews),
-            every AS (SELECT *, epoch_us(prediction_time) AS moment, {change} AS change FROM latest)
-            SELECT subject_id, prediction_time, filename, readers, verdict, count(*) OVER () AS total
-            FROM every LEFT JOIN decided USING (subject_id, moment)
+        found = f"""
+            FROM samples LEFT JOIN (
+                SELECT subject_id, epoch_us(prediction_time) AS moment, readers, verdict FROM reviews
+            ) USING (subject_id, moment)
             WHERE {" AND ".join(conditions)}
-            ORDER BY {query.order} {"DESC" if query.descending else "ASC"} NULLS LAST, subject_id, prediction_time
-            LIMIT $size OFFSET $start
-            """,  # noqa: S608 - nothing in it comes from a reader
-            params={"files": self._files, "start": start, "size": size, **values},
-        ).to_arrow_table()
-        keys = found.to_pylist()
+        """  # noqa: S608 - nothing in it comes from a reader
+        # Not counted along with the rows: that would sort all of them whole for the sake of a few.
+        total = cursor.execute(f"SELECT count(*) {found}", values).fetchall()[0][0]
+        keys = (
+            cursor.sql(
+                f"""
+                SELECT samples.*, readers, verdict {found}
+                ORDER BY {query.order} {"DESC" if query.descending else "ASC"} NULLS LAST, subject_id, prediction_time
+                LIMIT $size OFFSET $start
+                """,
+                params={"start": start, "size": size, **values},
+            )
+            .to_arrow_table()
+            .to_pylist()
+        )
         if not keys:
             return Page((), 0)
-        rows = self._rows(cursor, keys)
         reasons = self._reasons(cursor, keys)
-        return Page(tuple(replace(row, reasons=reasons.get(_key(row), ())) for row in rows), keys[0]["total"])
+        rows = map(self._row, keys)
+        return Page(tuple(replace(row, reasons=reasons.get(_key(row), ())) for row in rows), total)
 
-    def _latest(self) -> str:
-        """Return the query for all samples; of one that several deliveries hold, what was scored last."""
-        columns = ", ".join(["subject_id", "prediction_time", "risk", "findings", "filename", *self._present()])
-        if not self._several:
-            return f"SELECT {columns} FROM {self._predictions}"  # noqa: S608
-        once = "QUALIFY row_number() OVER (PARTITION BY subject_id, prediction_time ORDER BY scored_at DESC) = 1"
-        return f"SELECT {columns} FROM {self._predictions} {once}"  # noqa: S608
-
-    def _present(self) -> list[str]:
-        return [_quoted(f"present_{name}") for name in self.modalities]
-
-    def _rows(self, cursor: duckdb.DuckDBPyConnection, keys: Sequence[dict[str, Any]]) -> list[Row]:
-        """Read the rows of a page, and what was scored earlier of the same subjects."""
-        files = self._files if self._several else _distinct(key["filename"] for key in keys)
-        table = cursor.sql(
-            f"""
-            SELECT *, risk - lag(risk) OVER ({_EARLIER}) AS change FROM (
-                SELECT * FROM {self._predictions} WHERE list_contains($subjects, subject_id)
-                QUALIFY row_number() OVER (PARTITION BY subject_id, prediction_time ORDER BY scored_at DESC) = 1
-            )
-            """,  # noqa: S608
-            params={"files": files, "subjects": _distinct(key["subject_id"] for key in keys)},
-        ).to_arrow_table()
-        found = {(row["subject_id"], row["prediction_time"]): row for row in table.to_pylist()}
-        return [self._row(found[key["subject_id"], key["prediction_time"]], key) for key in keys]
-
-    def _row(self, said: dict[str, Any], key: dict[str, Any]) -> Row:
+    def _row(self, said: dict[str, Any]) -> Row:
         return Row(
             subject_id=said["subject_id"],
             prediction_time=said["prediction_time"],
@@ -238,12 +231,12 @@ class Scores:
             risk_low=said["risk_low"],
             risk_high=said["risk_high"],
             findings=tuple((said["findings"] or "").split(",")) if said["findings"] else (),
-            missing=tuple(name for name in self.modalities if not said[f"present_{name}"]),
+            missing=tuple(name for name in self.modalities if not said[_PRESENT + name]),
             model_id=said["model_id"],
             input_hash=said["input_hash"] or "",
             change=said["change"],
-            readers=key["readers"] or 0,
-            verdict=key["verdict"] or "",
+            readers=said["readers"] or 0,
+            verdict=said["verdict"] or "",
         )
 
     def _reasons(
@@ -275,11 +268,27 @@ class Scores:
         return reasons
 
 
+def _samples(files: ScoreFiles) -> str:
+    """Return the statement that reads all samples; of one that several deliveries hold, what was scored last."""
+    present = [_quoted(_PRESENT + name) for name in files.modalities]
+    columns = ", ".join([*_COLUMNS, "filename", *present])
+    several = len({file.stem.rpartition("-")[0] for file in files.predictions}) > 1
+    last = "QUALIFY row_number() OVER (PARTITION BY subject_id, prediction_time ORDER BY scored_at DESC) = 1"
+    return f"""
+        CREATE TABLE samples AS SELECT *, epoch_us(prediction_time) AS moment,
+            risk - lag(risk) OVER (PARTITION BY subject_id ORDER BY prediction_time) AS change
+        FROM (
+            SELECT {columns} FROM read_parquet($files, filename = true, union_by_name = {not files.alike})
+            {last if several else ""}
+        )
+    """  # noqa: S608 - names of columns, quoted
+
+
 def _conditions(query: Query, modalities: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """Return what a query asks for in SQL, and the values that it names."""
     conditions = ["risk BETWEEN $least AND $most"]
     values: dict[str, Any] = {"least": query.least, "most": query.most}
-    missing = {name: f"NOT coalesce({_quoted(f'present_{name}')}, false)" for name in modalities}
+    missing = {name: f"NOT coalesce({_quoted(_PRESENT + name)}, false)" for name in modalities}
     if query.flags:
         said = [
             f"contains(',' || coalesce(findings, ''), ',{flag}-')" for flag in query.flags if flag is not Flag.MISSING

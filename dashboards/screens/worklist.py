@@ -11,7 +11,6 @@ import streamlit as st
 from dashboards import context
 from dashboards.filters import filters
 from dashboards.language import _, ngettext, number
-from dashboards.reasons import units_of
 from dashboards.rows import Shown, columns, labels
 from dashboards.scores import Order, Query, Row
 from dashboards.table import table
@@ -31,12 +30,12 @@ def main() -> None:
     if st.session_state.get(_QUERY) != query:
         st.session_state[_QUERY], st.session_state[_START] = query, 0
     start = st.session_state[_START]
-    page = scores.page(query, start, SIZE, store.summary(zoned=scores.zoned))
+    page = scores.page(query, start, SIZE, context.decided(scores.zoned))
     _head(page.total, scores.left_out, blinded)
     if not page.rows:
         st.info(_("No patient matches these filters."))
         return
-    shown = Shown(units_of(context.cohort_folder()), _own(store, page.rows) if blinded else None)
+    shown = Shown(context.units(), _own(store, page.rows) if blinded else None)
     told, opened = table(columns(query, blinded), [shown.row(row) for row in page.rows], labels(), "worklist")
     _turn(start, page.total)
     if told:
