@@ -42,7 +42,8 @@ def test_an_actor_that_is_killed_costs_no_row_and_rows_are_those_of_the_local_en
     command = crashes.Command(trained.folder, new_patients.folder, ("--engine", "ray", "--workers", "2", *options))
     outcome = crashes.crash(command, tmp_path, ["actor"], seed=0, reference=local)
     assert [kill.hit for kill in outcome.kills] == [True]
-    assert all(outcome.rows.values())
+    assert outcome.rows["predictions"] > 0
+    assert outcome.rows["ledger"] > 0
     assert (outcome.lost, outcome.doubled, outcome.changed) == (0, 0, 0)
 
 
