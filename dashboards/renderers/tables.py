@@ -26,8 +26,8 @@ def table_html(rows: Sequence[Mapping[str, str]]) -> str:
 
     Examples
     --------
-    >>> table_html([{"What": "<sex>"}])[-60:]
-    '<tbody><tr><td>&lt;sex&gt;</td></tr></tbody></table></div>'
+    >>> "<td>&lt;sex&gt;</td>" in table_html([{"What": "<sex>"}])
+    True
     """
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in rows[0])
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row.values())}</tr>" for row in rows)

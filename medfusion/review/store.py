@@ -49,6 +49,8 @@ class ReviewStore:
     <Verdict.OVERRIDE: 'override'>
     >>> [decision.reader for decision in store.decisions(about)], store.verify().ok
     (['kim'], True)
+    >>> store.close()
+    >>> folder.cleanup()
     """
 
     def __init__(self, database: Database) -> None:
