@@ -22,6 +22,7 @@ def main() -> None:
     shell.research_use()
     with trouble.told():
         settings, store = context.settings(), context.store()
+        context.warm()
         who = access.admit(settings, store)
         pages = _pages(who)
         page = st.navigation(pages or [_nothing])

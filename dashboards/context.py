@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import pyarrow as pa
 import streamlit as st
@@ -29,6 +31,7 @@ __all__ = [
     "store",
     "training",
     "units",
+    "warm",
 ]
 
 
@@ -91,6 +94,22 @@ def desk() -> Desk | None:
     """Return model and cohort, open for one patient after another; None where one of them was not named."""
     found, folder = model(), cohort_folder()
     return None if found is None or folder is None else _desk(found, found.model_id, folder)
+
+
+@st.cache_resource(show_spinner=False)
+def warm() -> None:
+    """Have model and cohort read in the background, once per server: who opens the first patient need not wait."""
+    named = settings()
+    if named.model is not None and named.cohort is not None:
+        whole = (named.model, named.cohort, named.cache)
+        Thread(target=_read_cohort, args=whole, name="warm", daemon=True).start()
+
+
+def _read_cohort(model_folder: Path, cohort: Path, cache: Path | None) -> None:
+    # The patient page meets the same error and tells it; a thread would print its words, which may name a patient.
+    with suppress(Exception):
+        found = _model(model_folder, cache)
+        _ = _desk(found, found.model_id, cohort).cohort
 
 
 def training() -> TrainingCohort | None:

@@ -1,8 +1,7 @@
 """Who gets in through an OpenID provider, as what, and for how long; and what the audit trail knows of it."""
 
-import re
-
 import pytest
+from browsing import sign_in
 from playwright.sync_api import expect
 from provider import Provider
 from serving import dashboard, free_port
@@ -38,23 +37,13 @@ def guarded(provider, scored, tmp_path_factory):
         yield server, ReviewStore.open(reviews)
 
 
-def sign_in(visit, server, name):
-    page = visit(server.url)
-    expect(page.get_by_text("Sign in to see patients.")).to_be_visible()
-    assert page.locator("tbody").count() == 0
-    page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("link", name=name).click()
-    page.wait_for_url(re.compile(re.escape(server.url)))
-    return page
-
-
 def told(trail):
     return [(event.who, event.action, event.detail) for event in trail.events()]
 
 
 def test_a_reviewer_signs_in_and_out_and_both_are_in_the_trail(guarded, visit):
     server, trail = guarded
-    page = sign_in(visit, server, "kim")
+    page = sign_in(visit, server.url, "kim")
     page.locator("tbody tr").first.wait_for()
     expect(page.get_by_text("Reader: kim")).to_be_visible()
     page.get_by_role("button", name="Sign out").click()
@@ -73,7 +62,7 @@ def test_no_address_leads_past_the_sign_in(guarded, visit, page):
 
 def test_who_has_no_role_is_refused_and_that_is_in_the_trail(guarded, visit):
     server, trail = guarded
-    page = sign_in(visit, server, "visitor")
+    page = sign_in(visit, server.url, "visitor")
     expect(page.get_by_role("heading", name="No access")).to_be_visible()
     assert page.locator("tbody").count() == 0
     page.reload()
@@ -86,7 +75,7 @@ def test_an_old_sign_in_opens_nothing(guarded, provider, visit):
     server, trail = guarded
     provider.age_seconds = 6 * 60
     try:
-        page = sign_in(visit, server, "kim")
+        page = sign_in(visit, server.url, "kim")
         expect(page.get_by_text("You were signed out after 5 minutes without activity.")).to_be_visible()
     finally:
         provider.age_seconds = 0

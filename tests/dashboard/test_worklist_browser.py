@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from browsing import at_rest, serious
 from playwright.sync_api import expect
 
 
@@ -73,9 +73,5 @@ def test_korean_is_one_choice_away_and_comes_first_for_a_korean_browser(server, 
 def test_axe_finds_nothing_serious_on_the_worklist(server, visit, scheme, width):
     page = visit(server.url, color_scheme=scheme, viewport={"width": width, "height": 900})
     rows(page)
-    # While a page is drawn anew, what is old is pale.
-    page.locator("[data-test-script-state=notRunning]").wait_for(state="attached")
-    page.wait_for_timeout(500)
-    found = Axe().run(page).response["violations"]
-    serious = [each for each in found if each["impact"] in {"serious", "critical"}]
-    assert [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in serious] == []
+    at_rest(page)
+    assert serious(page) == []

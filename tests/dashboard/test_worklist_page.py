@@ -1,7 +1,8 @@
 """The worklist in Streamlit's own harness: what is sent to the browser, and what is not."""
 
 import json
-from datetime import datetime
+import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,14 @@ def test_a_reader_has_what_the_context_promises(told):
     reader = worklist.context.reader()
     assert isinstance(reader, Reader)
     assert reader.may("auditor")
+
+
+def test_a_model_that_cannot_be_used_gives_a_page_that_says_what_to_do(told, trained, tmp_path):
+    shutil.copytree(trained.folder, tmp_path / "model")
+    (tmp_path / "model" / "card.json").write_text("{}", encoding="utf-8")
+    told(model=tmp_path / "model")
+    page = run(about=Scored("P100005", datetime(2024, 4, 10, tzinfo=UTC), "m", "h"))
+    page.switch_page("screens/patient.py").run()
+    assert not page.exception
+    assert page.title[0].value == "The model cannot be used"
+    assert "train again" in page.error[0].value
