@@ -50,7 +50,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         repeat_scores(args.scored or _scored(work), work / "scores", args.samples)
-        with _server(work / "scores", args.port) as server:
+        with dashboard(work / "scores", args.port) as server:
             url = f"http://127.0.0.1:{args.port}"
             measured |= asyncio.run(_measured(url, server.pid, args.repeats, args.readers, args.rounds))
     write_results(args.out, "dashboard", measured, _page(measured))
@@ -66,8 +66,9 @@ def _scored(work: Path) -> Path:
 
 
 @contextmanager
-def _server(scores: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "medfusion.cli", "dashboard", str(scores), "--port", str(port)]
+def dashboard(scores: Path, port: int, *options: object) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``medfusion dashboard`` until the end of the block."""
+    command = [sys.executable, "-m", "medfusion.cli", "dashboard", *map(str, (scores, "--port", port, *options))]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _second in range(120):

@@ -80,7 +80,8 @@ def _events(store: ReviewStore, last: int) -> None:
     end = min(st.session_state.get(_END, last), last)
     start = max(end - SIZE, 0)
     found = store.events(after=start, limit=end - start)
-    st.dataframe([_row(event) for event in reversed(found)], hide_index=True, width="stretch", height="content")
+    # A plain table: a browser can search it, and read it aloud.
+    st.table([_row(event) for event in reversed(found)], border="horizontal", hide_index=True)
     newer, where, older = st.columns([1, 2, 1], vertical_alignment="center")
     where.markdown(_("Events {first} to {last}").format(first=number(start + 1, 12), last=number(end, 12)))
     turn: dict[str, Any] = {"on_click": _go, "width": "stretch"}

@@ -27,7 +27,7 @@ def test_axe_finds_nothing_serious_on_any_page(server, visit, scheme):
     found = {"Patient": _checked(page)}
     for name in ("Cohort", "Model", "Audit trail"):
         page.get_by_role("link", name=name).click()
-        expect(page.get_by_role("heading", name=name, level=1)).to_be_visible()
+        expect(page.get_by_role("heading", name=name, level=1, exact=True)).to_be_visible()
         found[name] = _checked(page)
     assert {name: what for name, what in found.items() if what} == {}
 

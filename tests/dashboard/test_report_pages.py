@@ -128,10 +128,10 @@ def about(tmp_path, events):
 def test_the_trail_is_shown_latest_first_and_in_pages(shown, tmp_path):
     about(tmp_path, 120)
     app = shown("audit")
-    assert app.dataframe[0].value["Number"].tolist() == list(range(120, 70, -1))
+    assert app.table[0].value["Number"].tolist() == list(range(120, 70, -1))
     next(button for button in app.button if button.label == "Older").click().run()
     next(button for button in app.button if button.label == "Older").click().run()
-    rows = app.dataframe[0].value
+    rows = app.table[0].value
     assert rows["Number"].tolist() == list(range(20, 0, -1))
     assert (rows["Who"].iloc[-1], rows["Patient"].iloc[-1], rows["Action"].iloc[-1]) == ("kim", "P1", "decision")
 

@@ -10,8 +10,9 @@ from browsing import at_rest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from dashboards.language import number, percent, signed, term
+from dashboards.language import number, percent, term
 from dashboards.reasons import unit_text
+from medfusion.outputs.ledger import signed
 from medfusion.pipeline import Desk, Patient, load_for
 from medfusion.review import Action, ReviewStore, Verdict
 
@@ -89,7 +90,12 @@ def a_changed_value_moves_risk_and_ledger(page: Page, patient: Patient, risk: st
     name, value, end, expected = telling(patient)
     said = f"{term(value.name)}: {number(value.value)} {unit_text(value.unit)}".rstrip()
     page.get_by_text("What if?").click()
-    page.get_by_role("combobox", name="Values to change").click()
+    chooser = page.get_by_role("combobox", name="Values to change")
+    chooser.scroll_into_view_if_needed()
+    # Whatever scrolls closes the list.
+    at_rest(page)
+    chooser.click()
+    chooser.fill(said)
     page.get_by_role("option", name=said, exact=True).click()
     page.keyboard.press("Escape")
     page.get_by_role("spinbutton", name=said).fill(f"{end:.6g}")
@@ -98,12 +104,13 @@ def a_changed_value_moves_risk_and_ledger(page: Page, patient: Patient, risk: st
     figures = panel.get_by_test_id("stMetric")
     expect(figures.filter(has_text="Hypothetical")).to_contain_text(percent(expected.explanation.risk))
     expect(figures.filter(has_text="As recorded")).to_contain_text(risk)
-    expect(panel.get_by_role("alert")).to_contain_text("Hypothetical: nothing here is recorded")
+    expect(panel.get_by_test_id("stAlert")).to_contain_text("Hypothetical: nothing here is recorded")
     moved = panel.locator(".mf-fall").nth(1).locator("summary").filter(has_text=name)
     expect(moved).to_contain_text(signed(expected.explanation.by_modality[name]))
 
 
 def the_printed_report_says(page: Page, *texts: str) -> None:
+    at_rest(page)
     with page.expect_download() as got:
         page.get_by_role("button", name="Printable report (PDF)").click()
     printed = " ".join(pypdf.PdfReader(got.value.path()).pages[0].extract_text().split())
@@ -114,7 +121,7 @@ def the_trail_shows(page: Page, subject: str, *actions: Action) -> None:
     page.get_by_role("link", name="Audit trail").click()
     page.get_by_role("button", name="Check the chain").click()
     expect(page.get_by_text("Whole:")).to_be_visible()
-    events = page.get_by_test_id("stDataFrame").locator("table").get_by_role("row").filter(has_text=subject)
+    events = page.get_by_role("table").get_by_role("row").filter(has_text=subject)
     for action in actions:
         expect(events.filter(has_text=action.value).first).to_be_attached()
 

@@ -1,0 +1,181 @@
+"""How quick is a patient's page: to open it, to ask "what if?", to set the window of a picture?
+
+`medfusion dashboard` is started on a scored cohort, as a user does, and a browser opens one patient after another. Times
+are by the browser's clock: from the click on a name until the risk and its reasons are there, and until the last of the
+page is; from a changed value until the risk that it would make. Dragging over a picture is counted, not timed: in
+messages between browser and server, of which there are to be none. The patient who is first after the start of the
+server, for whom libraries are loaded, is told apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, machine, machine_line, markdown_table, write_results
+from dashboard import FLAGS, dashboard
+from playwright.sync_api import Browser, FrameLocator, Page, sync_playwright
+
+from medfusion.cohort.synthetic import write_synthetic_cohort
+from medfusion.pipeline import score, train
+
+LIMITS = {"open_s": 1.5, "what_if_s": 1.0, "drag_messages": 0}
+_WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+_WAIT_MS = 120_000
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a dashboard is started on."""
+
+    name: str
+    scores: Path
+    cohort: Path
+    model: Path
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cohort", type=Path, help="new patients; synthetic unless given")
+    parser.add_argument("--model", type=Path, help="what scores them; with --cohort")
+    parser.add_argument("--patients", type=int, default=10)
+    parser.add_argument("--port", type=int, default=8598)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    if (args.cohort is None) != (args.model is None):
+        parser.error("--cohort and --model go together")
+    with tempfile.TemporaryDirectory() as temporary:
+        scored = _scored(Path(temporary), args.cohort, args.model)
+        measured = {"cohort": scored.name, "machine": machine(), **_measured(scored, args.port, args.patients)}
+    write_results(args.out, f"dashboard-patient-{scored.name}", measured, _page(measured))
+    return 0
+
+
+def _scored(work: Path, cohort: Path | None, model: Path | None) -> Scored:
+    if cohort is None or model is None:
+        cohort, model = work / "new", work / "model"
+        write_synthetic_cohort(work / "synthetic", subjects=80, seed=0)
+        write_synthetic_cohort(cohort, subjects=25, seed=1)
+        train(work / "synthetic", model, cache=work / "cache")
+    score(model, cohort, work / "scores", cache=work / "cache")
+    return Scored("synthetic" if cohort.parent == work else cohort.name, work / "scores", cohort, model)
+
+
+def _measured(scored: Scored, port: int, patients: int) -> dict[str, Any]:
+    options = ("--cohort", scored.cohort, "--model", scored.model)
+    with dashboard(scored.scores, port, *options), sync_playwright() as playwright:
+        chromium = shutil.which("chromium") or shutil.which("google-chrome")
+        flags = [each for each in FLAGS if each != "--disable-gpu"] + _WEBGL
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        visits = [_visit(browser, f"http://127.0.0.1:{port}", number) for number in range(patients + 1)]
+        browser.close()
+    return {"first": visits[0], "visits": visits[1:]}
+
+
+def _visit(browser: Browser, url: str, row: int) -> dict[str, float | None]:
+    """Open a patient in a session of its own, and do there what is timed."""
+    page = browser.new_context(locale="en-GB", viewport={"width": 1280, "height": 1000}).new_page()
+    page.set_default_timeout(_WAIT_MS)
+    messages = [0]
+    page.on("websocket", lambda socket: _count(socket, messages))
+    page.goto(url)
+    name = page.locator("tbody tr button.open").nth(row)
+    name.wait_for()
+    page.wait_for_timeout(1000)
+    start = time.perf_counter()
+    name.click()
+    page.locator(".mf-fall").first.wait_for()
+    reasons_s = time.perf_counter() - start
+    page.get_by_role("heading", name="Similar patients").wait_for()
+    page.locator("[data-test-script-state=notRunning]").wait_for(state="attached")
+    pictures = page.frame_locator("iframe").first if page.locator("iframe").count() else None
+    if pictures is not None:
+        pictures.locator("#where").filter(has_text=re.compile("Level")).wait_for()
+    open_s = time.perf_counter() - start
+    page.wait_for_timeout(1000)
+    measured: dict[str, float | None] = {"reasons_s": reasons_s, "open_s": open_s, "what_if_s": _what_if(page)}
+    measured["drag_messages"] = None if pictures is None else _drag(page, pictures, messages)
+    print(measured, flush=True)
+    page.context.close()
+    return measured
+
+
+def _count(socket: Any, messages: list[int]) -> None:
+    def count(_message: Any) -> None:
+        messages[0] += 1
+
+    socket.on("framesent", count)
+    socket.on("framereceived", count)
+
+
+def _what_if(page: Page) -> float:
+    """Change the first number that was recorded, and return how long it took until its risk was there."""
+    page.get_by_text("What if?").click()
+    chooser = page.get_by_role("combobox", name="Values to change")
+    chooser.scroll_into_view_if_needed()
+    page.wait_for_timeout(1000)
+    chooser.click()
+    page.get_by_role("option").filter(has_text=re.compile(r": \d")).first.click()
+    page.keyboard.press("Escape")
+    field = page.get_by_role("spinbutton").first
+    recorded = float(field.input_value())
+    low, high = float(field.get_attribute("min") or 0.0), float(field.get_attribute("max") or 0.0)
+    field.fill(f"{high if recorded - low < high - recorded else low:.6g}")
+    start = time.perf_counter()
+    page.keyboard.press("Enter")
+    page.get_by_test_id("stMetric").filter(has_text="Hypothetical").wait_for()
+    return time.perf_counter() - start
+
+
+def _drag(page: Page, pictures: FrameLocator, messages: list[int]) -> int:
+    """Set the window of the picture by dragging, and return how many messages that took."""
+    stage = pictures.locator("#stage")
+    stage.scroll_into_view_if_needed()
+    page.wait_for_timeout(2000)
+    before, said = messages[0], pictures.locator("#where").inner_text()
+    box = stage.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 60, y + 100, steps=20)
+    page.mouse.up()
+    if pictures.locator("#where").inner_text() == said:
+        raise RuntimeError("the window has not moved")
+    return messages[0] - before
+
+
+def _page(measured: Mapping[str, Any]) -> str:
+    names = {
+        "reasons_s": "risk and reasons on the screen, s",
+        "open_s": "the whole page on the screen, s",
+        "what_if_s": "what-if, s",
+        "drag_messages": "messages while a window is dragged",
+    }
+    rows = []
+    for key, name in names.items():
+        found = [each[key] for each in measured["visits"] if each[key] is not None]
+        if found:
+            first = measured["first"][key]
+            told = [f"{each:.2f}" for each in (statistics.median(found), max(found))]
+            rows.append([name, "" if first is None else f"{first:.2f}", *told, str(LIMITS.get(key, ""))])
+    return f"""# A patient's page, {measured["cohort"]}
+
+Browser and server share the machine; {len(measured["visits"])} patients, each in a session of its own.
+{machine_line(measured["machine"])}
+
+{markdown_table(("", "first patient after the start", "median", "largest", "limit"), rows)}
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
