@@ -170,7 +170,7 @@ def sign_out(settings: Settings, store: ReviewStore) -> None:
 def _ask_to_sign_in(why: str) -> None:
     st.title("medfusion")
     st.write(why)
-    if st.button(_("Sign in"), type="primary"):
+    if st.button(_("Sign in"), icon=":material/login:"):
         st.login()
     st.stop()
 

@@ -53,7 +53,7 @@ def form(about: Scored, visit: int, *, blinded: bool = False) -> None:
         )
         reason = st.text_input(_("Reason"), key=f"reason-{key}", help=_("Needed to override."))
         comment = st.text_area(_("Comment"), key=f"comment-{key}")
-        asked = st.form_submit_button(_("Record"), type="primary", width="stretch")
+        asked = st.form_submit_button(_("Record"), icon=":material/check:", width="stretch")
     if asked:
         _record(about, verdict, reason.strip(), comment.strip(), blinded=blinded)
 

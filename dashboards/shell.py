@@ -15,6 +15,8 @@ _STYLE = """
 <style>
 .medfusion-use { padding: 0.35rem 0.8rem; border: 1px solid currentColor; border-radius: 0.4rem; font-size: 0.9rem; }
 [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p { color: inherit; opacity: 1; }
+[data-tag], [data-tag] > * { color: inherit; }
+[data-tag] { background: transparent; border: 1px solid currentColor; }
 [data-testid="stMainBlockContainer"] { padding: 3.5rem 1.5rem 2rem; }
 </style>
 """

@@ -118,11 +118,11 @@ def _compare(real: RiskReport, hypothetical: RiskReport, visit: int) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.metric(_("As recorded"), percent(real.explanation.risk))
-        waterfall(real, f"whatif-real-{visit}")
+        waterfall(real, f"whatif-real-{visit}", context.units())
     with right:
         moved = 100 * (hypothetical.explanation.risk - real.explanation.risk)
         said = _("{change} points").format(change=signed(moved))
         st.metric(_("Hypothetical"), percent(hypothetical.explanation.risk), said, delta_color="inverse")
-        waterfall(hypothetical, f"whatif-hypothetical-{visit}")
+        waterfall(hypothetical, f"whatif-hypothetical-{visit}", context.units())
     for each in hypothetical.hypothetical:
         st.text(each)

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 import numpy as np
 import streamlit as st
 from scipy.special import expit, logit
 
-from dashboards.language import _, percent
+from dashboards.language import _, ngettext, number, percent, term
+from dashboards.reasons import feature_text
 from dashboards.renderers.tables import table
-from medfusion.outputs.ledger import TOP, RiskReport, feature_text, signed
+from dashboards.scores import Reason
+from medfusion.core.types import FeatureShare
+from medfusion.outputs.ledger import TOP, RiskReport, signed
 from medfusion.outputs.steps import Step, limits, steps_of, ticks
+from medfusion.outputs.tables import value_text
 from medfusion.outputs.waterfall import LOWERS, RAISES
 
 _STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0)
 _MOST_TICKS = 7
+_OTHERS = re.compile(r"\((\d+) others\)")
+_NO_UNITS: Mapping[str, str] = {}
 _LABEL_PERCENT = 15.0
 """Room for a probability, as part of the width of the bars."""
 _STYLE = """<style>
@@ -49,7 +56,7 @@ _STYLE = """<style>
 </style>"""
 
 
-def waterfall(report: RiskReport, key: str, top: int = TOP) -> None:
+def waterfall(report: RiskReport, key: str, units: Mapping[str, str] = _NO_UNITS, top: int = TOP) -> None:
     """Draw a ledger, and its lines as a table behind it.
 
     Parameters
@@ -57,22 +64,24 @@ def waterfall(report: RiskReport, key: str, top: int = TOP) -> None:
     report : RiskReport
     key : str
         Unique on the page.
+    units : mapping from code to UCUM unit
+        In which values are told.
     top : int
         Features per modality; the others are folded into one row with their sum.
     """
     with st.container(key=key):
-        st.html(_STYLE + waterfall_html(report, top))
+        st.html(_STYLE + waterfall_html(report, units, top))
         with st.expander(_("As a table")):
-            table(lines(report))
+            table(lines(report, units))
 
 
-def waterfall_html(report: RiskReport, top: int = TOP) -> str:
+def waterfall_html(report: RiskReport, units: Mapping[str, str] = _NO_UNITS, top: int = TOP) -> str:
     """Return the picture as HTML: a modality opens into its features, on one scale of log-odds with its probabilities.
 
     Parameters
     ----------
     report : RiskReport
-    top : int
+    units, top
         As of `waterfall`.
 
     Returns
@@ -85,10 +94,14 @@ def waterfall_html(report: RiskReport, top: int = TOP) -> str:
     rows = [_row("end", _("Base rate"), scale.mark(steps[0].end), percent(float(expit(steps[0].end))))]
     for name, (step, features) in zip(report.ordered(), _modalities(steps), strict=True):
         if step.kind == "absent":
-            rows.append(_row("absent", _("{name}: not there").format(name=name), "", signed(0.0)))
+            rows.append(_row("absent", _("{name}: not there").format(name=term(name)), "", signed(0.0)))
         else:
-            head = _row("modality", name, scale.bar(step), signed(step.end - step.start), "summary")
-            inner = (_row("feature", each.label, scale.bar(each), signed(each.end - each.start)) for each in features)
+            head = _row("modality", term(name), scale.bar(step), signed(step.end - step.start), "summary")
+            inner = (
+                _row("feature", _said(name, each.line, units), scale.bar(each), signed(each.line.share))
+                for each in features
+                if each.line is not None
+            )
             rows.append(f"<details>{head}{''.join(inner)}</details>")
     interval = scale.band(report.risk_low, report.risk_high)
     rows.append(_row("end", _("Risk"), interval + scale.mark(steps[-1].end), percent(report.explanation.risk)))
@@ -103,7 +116,7 @@ def waterfall_html(report: RiskReport, top: int = TOP) -> str:
     return f'<div class="mf-fall">{key}{axes[0]}{"".join(rows)}{axes[1]}</div>'
 
 
-def lines(report: RiskReport) -> list[dict[str, str]]:
+def lines(report: RiskReport, units: Mapping[str, str] = _NO_UNITS) -> list[dict[str, str]]:
     """Return every line of the ledger, and the risk after each modality."""
     ledger = report.explanation
     risk = _("Risk so far")
@@ -114,13 +127,23 @@ def lines(report: RiskReport) -> list[dict[str, str]]:
     for name in report.ordered():
         at += ledger.by_modality[name]
         share = signed(ledger.by_modality[name], 3)
-        rows.append({_("What"): name, _("Log-odds"): share, risk: percent(float(expit(at)))})
+        rows.append({_("What"): term(name), _("Log-odds"): share, risk: percent(float(expit(at)))})
         features = sorted(ledger.by_feature.get(name, ()), key=lambda line: -abs(line.share))
         for line in features:
-            said = f"\N{EM SPACE}{feature_text(line.feature, line.value)}"
+            said = f"\N{EM SPACE}{_said(name, line, units)}"
             rows.append({_("What"): said, _("Log-odds"): signed(line.share, 3), risk: ""})
     end = {_("What"): _("Risk"), _("Log-odds"): signed(ledger.logit, 3), risk: percent(ledger.risk)}
     return [*rows, end]
+
+
+def _said(modality: str, line: FeatureShare, units: Mapping[str, str]) -> str:
+    """Tell a line below its modality."""
+    if others := _OTHERS.fullmatch(line.feature):
+        n = int(others[1])
+        return ngettext("{n} other", "{n} others", n).format(n=number(n, 12))
+    if line.feature.startswith("("):
+        return term(line.feature)
+    return feature_text(Reason(modality, line.feature, value_text(line.value), line.share), units)
 
 
 def _modalities(steps: Sequence[Step]) -> Iterator[tuple[Step, list[Step]]]:

@@ -28,12 +28,15 @@ class Step:
     kind : {"end", "modality", "feature", "absent"}
         Base rate and risk are ends; features follow their modality, and lead from where it begins to where it ends.
     start, end : float
+    line : FeatureShare or None
+        The line of the ledger that a feature is.
     """
 
     label: str
     kind: Literal["end", "modality", "feature", "absent"]
     start: float
     end: float
+    line: FeatureShare | None = None
 
 
 def steps_of(report: RiskReport, top: int) -> list[Step]:
@@ -56,8 +59,7 @@ def steps_of(report: RiskReport, top: int) -> list[Step]:
         steps.append(Step(name, "modality", at, at + share))
         inner = at
         for line in fold(ledger.by_feature.get(name, ()), top):
-            label = _label(line)
-            steps.append(Step(label, "feature", inner, inner + line.share))
+            steps.append(Step(_label(line), "feature", inner, inner + line.share, line))
             inner += line.share
         at += share
     return [*steps, Step("Risk", "end", ledger.logit, ledger.logit)]

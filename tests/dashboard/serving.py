@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_SECONDS = 25
+WAIT_SECONDS = 120
 """For a server to start, or a page to be drawn, on a machine that is busy with other tests."""
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 from browsing import at_rest, open_first, serious
+from reviewing import what_if
 from playwright.sync_api import expect
 from serving import dashboard
 
@@ -24,6 +25,7 @@ def test_axe_finds_nothing_serious_on_any_page(server, visit, scheme):
     page = visit(server.url, color_scheme=scheme)
     open_first(page)
     page.frame_locator("iframe").locator("#heat").wait_for()
+    what_if(page, "lactate", "2")
     found = {"Patient": _checked(page)}
     for name in ("Cohort", "Model", "Audit trail"):
         page.get_by_role("link", name=name).click()

@@ -128,8 +128,8 @@ def test_the_table_behind_the_waterfall_has_every_line_and_the_risk_after_each_m
     rows = lines(report())
     said = [tuple(row.values()) for row in rows]
     assert said[0] == ("Base rate", "\N{MINUS SIGN}1.500", "18%")
-    assert said[1] == ("ehr", "+1.250", "44%")
-    assert [row[0].strip() for row in said[2:4]] == ["lactate last = 4.7", "age = 71"]
+    assert said[1] == ("health record", "+1.250", "44%")
+    assert [row[0].strip() for row in said[2:4]] == ["lactate 4.7", "age 71"]
     assert said[-1] == ("Risk", "\N{MINUS SIGN}0.750", "32%")
 
 
