@@ -1,6 +1,6 @@
 """How quick is a patient's page: to open it, to ask "what if?", to set the window of a picture?
 
-`medfusion dashboard` is started on a scored cohort, as a user does, and a browser opens one patient after another. Times
+`medfusion dashboard` is started on a scored cohort, as a user does, and a browser opens patients one by one. Times
 are by the browser's clock: from the click on a name until the risk and its reasons are there, and until the last of the
 page is; from a changed value until the risk that it would make. Dragging over a picture is counted, not timed: in
 messages between browser and server, of which there are to be none. The patient who is first after the start of the

@@ -78,7 +78,7 @@ def _panel(panel: Shown, report: str) -> None:
     st.subheader(panel.title)
     st.caption(_plain(panel.caption))
     # As an image, so that nothing in a file can act.
-    st.image(panel.picture, caption=panel.title, width="content")
+    st.image(panel.picture, caption=panel.title, width="content", alt=_plain(panel.caption) or panel.title)
     name = "-".join(f"{report} {panel.title}".lower().split())
     st.dataframe(panel.table, hide_index=True, width="stretch")
     table, picture = st.columns(2)

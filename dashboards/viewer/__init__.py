@@ -36,7 +36,8 @@ def show(views: Sequence[ImageView], key: str) -> None:
         st.info(_("The image viewer is not built; these are plain pictures. Run: make viewer"))
         for view in views:
             index = view.strongest(1)[0]
-            st.image(view.grey(index), caption=f"{view.title}, {view.names[index]}")
+            said = f"{view.title}, {view.names[index]}"
+            st.image(view.grey(index), caption=said, alt=said)
         return
     viewer = components.declare_component("viewer", path=STATIC)
     viewer(**packed(views), texts=_texts(), language=current(), key=key, default=None)

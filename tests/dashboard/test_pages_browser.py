@@ -2,8 +2,8 @@
 
 import pytest
 from browsing import at_rest, open_first, serious
-from reviewing import what_if
 from playwright.sync_api import expect
+from reviewing import what_if
 from serving import dashboard
 
 from medfusion.pipeline import evaluate_model

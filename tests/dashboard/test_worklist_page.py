@@ -136,5 +136,5 @@ def test_a_model_that_cannot_be_used_gives_a_page_that_says_what_to_do(told, tra
     page = run(about=Scored("P100005", datetime(2024, 4, 10, tzinfo=UTC), "m", "h"))
     page.switch_page("screens/patient.py").run()
     assert not page.exception
-    assert page.title[0].value == "The model cannot be used"
+    assert page.title[-1].value == "The model cannot be used"
     assert "train again" in page.error[0].value
