@@ -87,8 +87,8 @@ def reason_text(reason: Reason, units: Mapping[str, str]) -> str:
     return f"{feature_text(reason, units)}, {share}"
 
 
-def feature_text(reason: Reason, units: Mapping[str, str]) -> str:
-    """Tell what was observed, without its share.
+def feature_text(reason: Reason, units: Mapping[str, str], *, quoted: bool = True) -> str:
+    """Tell what was observed, without its share; what has no value, such as a word, in quotes or without them.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def feature_text(reason: Reason, units: Mapping[str, str]) -> str:
     name, _space, statistic = feature.rpartition(" ")
     told = _told(statistic) if name else None
     if told is None and value is None:
-        return f"“{feature}”"
+        return f"“{feature}”" if quoted else feature
     if value is None:
         return _("{name} not recorded").format(name=term(name))
     name, told = (feature, _Told(_PLAIN["last"])) if told is None else (name, told)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import streamlit as st
 
 from dashboards import context
@@ -122,7 +124,9 @@ def _compare(real: RiskReport, hypothetical: RiskReport, visit: int) -> None:
     with right:
         moved = 100 * (hypothetical.explanation.risk - real.explanation.risk)
         said = _("{change} points").format(change=signed(moved))
-        st.metric(_("Hypothetical"), percent(hypothetical.explanation.risk), said, delta_color="inverse")
+        # The sign is a minus, which is no hyphen: the arrow has to be told.
+        arrow: Literal["up", "down"] = "up" if moved > 0 else "down"
+        st.metric(_("Hypothetical"), percent(hypothetical.explanation.risk), said, delta_color="off", delta_arrow=arrow)
         waterfall(hypothetical, f"whatif-hypothetical-{visit}", context.units())
     for each in hypothetical.hypothetical:
         st.text(each)

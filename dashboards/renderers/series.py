@@ -10,7 +10,8 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from dashboards.language import _, number, when
+from dashboards.language import _, number, term, when
+from dashboards.reasons import unit_text
 from dashboards.renderers.tables import table
 from medfusion.core.views import Series, SeriesView
 from medfusion.outputs.fold import VISIBLE
@@ -38,14 +39,15 @@ def render_series(view: SeriesView, key: str) -> None:
         _charts(view, ordered, key)
     if view.facts:
         columns = _("What"), _("Value"), _("Log-odds")
-        table([dict(zip(columns, (name, value, signed(share)), strict=True)) for name, value, share in view.facts])
+        facts = [(term(name), term(value), signed(share)) for name, value, share in view.facts]
+        table([dict(zip(columns, fact, strict=True)) for fact in facts])
 
 
 @st.fragment
 def _charts(view: SeriesView, ordered: Sequence[Series], key: str) -> None:
     by_name = {each.name: each for each in ordered}
     names = list(by_name)
-    shown = st.multiselect(_("Quantities"), names, names[:_SHOWN], key=f"{key}-shown")
+    shown = st.multiselect(_("Quantities"), names, names[:_SHOWN], format_func=term, key=f"{key}-shown")
     since = min((time for name in shown for time in by_name[name].times), default=view.as_of)
     for start in range(0, len(shown), _COLUMNS):
         for column, name in zip(st.columns(_COLUMNS), shown[start : start + _COLUMNS], strict=False):
@@ -74,7 +76,7 @@ def chart(series: Series, since: datetime, as_of: datetime) -> alt.LayerChart | 
     """
     moved = abs(series.share) >= VISIBLE
     colour = _NEUTRAL if not moved else RAISES if series.share > 0 else LOWERS
-    unit = f" ({series.unit})" if series.unit else ""
+    unit = f" ({unit_text(series.unit)})" if series.unit else ""
     values = pd.DataFrame(
         {
             "time": list(series.times),
@@ -91,7 +93,7 @@ def chart(series: Series, since: datetime, as_of: datetime) -> alt.LayerChart | 
     y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
     tooltip = [
         alt.Tooltip("time:T", title=_("Time"), format="%Y-%m-%d %H:%M"),
-        alt.Tooltip("value:Q", title=series.name + unit),
+        alt.Tooltip("value:Q", title=term(series.name) + unit),
     ]
     shape = alt.Shape("outside:N", legend=None, scale=alt.Scale(domain=[False, True], range=["circle", "triangle-up"]))
     base = alt.Chart(values)
@@ -105,8 +107,10 @@ def chart(series: Series, since: datetime, as_of: datetime) -> alt.LayerChart | 
             x=x, y=y, shape=shape, tooltip=tooltip
         ),
     ]
-    title = alt.TitleParams(f"{series.name}{unit}  {signed(series.share)}", anchor="start", fontSize=13, limit=300)
-    described = _("{name} over time, {n} values").format(name=series.name, n=len(series.values))
+    title = alt.TitleParams(
+        f"{term(series.name)}{unit}  {signed(series.share)}", anchor="start", fontSize=13, limit=300
+    )
+    described = _("{name} over time, {n} values").format(name=term(series.name), n=len(series.values))
     return alt.layer(*layers, title=title, description=described)
 
 
@@ -144,9 +148,9 @@ def rows(series: Series) -> list[dict[str, str]]:
         reference = f"{low}\N{EN DASH}{high}"
     return [
         {
-            _("What"): series.name,
+            _("What"): term(series.name),
             _("Time"): when(time),
-            _("Value"): f"{number(value)} {series.unit}".strip(),
+            _("Value"): f"{number(value)} {unit_text(series.unit)}".strip(),
             _("Reference"): reference,
         }
         for time, value in zip(series.times, series.values, strict=True)

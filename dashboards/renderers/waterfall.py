@@ -29,7 +29,7 @@ _LABEL_PERCENT = 15.0
 """Room for a probability, as part of the width of the bars."""
 _STYLE = """<style>
 .mf-fall { --line: color-mix(in srgb, currentColor 22%, transparent); font-variant-numeric: tabular-nums; }
-.mf-fall .row { display: grid; grid-template-columns: minmax(8rem, 30%) minmax(0, 1fr) 4.4rem; gap: 0 0.8rem; }
+.mf-fall .row { display: grid; grid-template-columns: minmax(8rem, 40%) minmax(0, 1fr) 4.4rem; gap: 0 0.8rem; }
 .mf-fall .row { align-items: center; min-height: 1.7rem; font-size: 0.92rem; }
 .mf-fall .label { overflow-wrap: anywhere; }
 .mf-fall .number { text-align: right; }
@@ -56,7 +56,9 @@ _STYLE = """<style>
 </style>"""
 
 
-def waterfall(report: RiskReport, key: str, units: Mapping[str, str] = _NO_UNITS, top: int = TOP) -> None:
+def waterfall(
+    report: RiskReport, key: str, units: Mapping[str, str] = _NO_UNITS, top: int = TOP, *, opened: bool = False
+) -> None:
     """Draw a ledger, and its lines as a table behind it.
 
     Parameters
@@ -68,20 +70,24 @@ def waterfall(report: RiskReport, key: str, units: Mapping[str, str] = _NO_UNITS
         In which values are told.
     top : int
         Features per modality; the others are folded into one row with their sum.
+    opened : bool
+        Whether the modality that moved the risk most shows its features at once.
     """
     with st.container(key=key):
-        st.html(_STYLE + waterfall_html(report, units, top))
+        st.html(_STYLE + waterfall_html(report, units, top, opened=opened))
         with st.expander(_("As a table")):
             table(lines(report, units))
 
 
-def waterfall_html(report: RiskReport, units: Mapping[str, str] = _NO_UNITS, top: int = TOP) -> str:
+def waterfall_html(
+    report: RiskReport, units: Mapping[str, str] = _NO_UNITS, top: int = TOP, *, opened: bool = False
+) -> str:
     """Return the picture as HTML: a modality opens into its features, on one scale of log-odds with its probabilities.
 
     Parameters
     ----------
     report : RiskReport
-    units, top
+    units, top, opened
         As of `waterfall`.
 
     Returns
@@ -102,7 +108,8 @@ def waterfall_html(report: RiskReport, units: Mapping[str, str] = _NO_UNITS, top
                 for each in features
                 if each.line is not None
             )
-            rows.append(f"<details>{head}{''.join(inner)}</details>")
+            first = " open" if opened and len(rows) == 1 else ""
+            rows.append(f"<details{first}>{head}{''.join(inner)}</details>")
     interval = scale.band(report.risk_low, report.risk_high)
     rows.append(_row("end", _("Risk"), interval + scale.mark(steps[-1].end), percent(report.explanation.risk)))
     above = scale.apart([(float(logit(risk)), percent(float(risk))) for risk in ticks(scale.low, scale.high)])
@@ -143,7 +150,7 @@ def _said(modality: str, line: FeatureShare, units: Mapping[str, str]) -> str:
         return ngettext("{n} other", "{n} others", n).format(n=number(n, 12))
     if line.feature.startswith("("):
         return term(line.feature)
-    return feature_text(Reason(modality, line.feature, value_text(line.value), line.share), units)
+    return feature_text(Reason(modality, line.feature, value_text(line.value), line.share), units, quoted=False)
 
 
 def _modalities(steps: Sequence[Step]) -> Iterator[tuple[Step, list[Step]]]:

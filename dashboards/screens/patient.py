@@ -87,7 +87,7 @@ def _patient(shown: Look, visit: int) -> None:
             )
         else:
             st.subheader(_("Reasons"))
-            waterfall(shown.report, f"reasons-{visit}", context.units())
+            waterfall(shown.report, f"reasons-{visit}", context.units(), opened=True)
     with right:
         st.subheader(_("Decision"))
         form(about, visit, blinded=hidden)

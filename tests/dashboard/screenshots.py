@@ -5,8 +5,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from browsing import CHROMIUM, FLAGS
+from browsing import CHROMIUM, FLAGS, at_rest, open_first
 from playwright.sync_api import Page, sync_playwright
+from reviewing import what_if
 from serving import WAIT_SECONDS, dashboard
 
 SIZE = {"width": 1280, "height": 900}
@@ -16,6 +17,8 @@ LOOKS = {
     "korean": {"color_scheme": "light", "locale": "ko-KR"},
 }
 """By the end of the file's name."""
+PAGES = {"reports": "cohort", "model": "model", "audit": "audit"}
+"""By address: name of the file."""
 
 
 def main() -> int:
@@ -25,7 +28,8 @@ def main() -> int:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     demo = args.demo.resolve()
-    options = ["--cohort", demo / "new-patients", "--model", demo / "model"]
+    options = ["--cohort", demo / "new-patients", "--model", demo / "model", "--training", demo / "cohort"]
+    options += ["--cache", demo / "cache", "--report", demo / "evaluation"]
     with tempfile.TemporaryDirectory() as work, sync_playwright() as playwright:
         reviews = f"sqlite:///{work}/reviews.db"
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -34,18 +38,35 @@ def main() -> int:
                 page = browser.new_context(viewport=SIZE, **chosen).new_page()
                 page.set_default_timeout(1000 * WAIT_SECONDS)
                 page.goto(server.url)
-                page.locator("tbody tr").first.wait_for()
-                _take(page, args.out / f"worklist-{look}.png")
-                page.locator("button.open").first.click()
-                page.wait_for_url("**/patient")
-                _take(page, args.out / f"patient-{look}.png")
+                _every_page(page, args.out, look)
         browser.close()
     return 0
 
 
+def _every_page(page: Page, out: Path, look: str) -> None:
+    page.locator("tbody tr").first.wait_for()
+    _take(page, out / f"worklist-{look}.png")
+    open_first(page)
+    images = page.frame_locator("iframe").first
+    images.locator("#where").wait_for()
+    _take(page, out / f"patient-{look}.png")
+    if look != "light":
+        return
+    images.locator("#heat").check()
+    page.locator("iframe").first.scroll_into_view_if_needed()
+    _take(page, out / "patient-film.png")
+    what_if(page, "lactate", "2")
+    page.get_by_test_id("stMetric").filter(has_text="Hypothetical").scroll_into_view_if_needed()
+    _take(page, out / "patient-what-if.png")
+    for address, name in PAGES.items():
+        page.locator(f'[data-testid="stSidebarNav"] a[href$="/{address}"]').click()
+        page.wait_for_url(f"**/{address}")
+        _take(page, out / f"{name}.png")
+
+
 def _take(page: Page, file: Path) -> None:
     """Take a picture of a page that has come to rest."""
-    page.locator("[data-test-script-state=notRunning]").wait_for(state="attached")
+    at_rest(page)
     page.wait_for_timeout(1500)
     page.screenshot(path=file)
 
