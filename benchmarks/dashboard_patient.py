@@ -124,7 +124,8 @@ def _what_if(page: Page) -> float:
     chooser.scroll_into_view_if_needed()
     page.wait_for_timeout(1000)
     chooser.click()
-    page.get_by_role("option").filter(has_text=re.compile(r": \d")).first.click()
+    chooser.fill("value")
+    page.get_by_role("option").filter(has_text=re.compile(r"\(last value\): \d")).first.click()
     page.keyboard.press("Escape")
     field = page.get_by_role("spinbutton").first
     recorded = float(field.input_value())
