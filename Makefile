@@ -10,7 +10,7 @@ demo: .venv/.demo-ready viewer
 
 # What needs no quiet machine runs side by side; then the tests, which use every core themselves.
 test: .venv/.test-ready
-	$(MAKE) --jobs=3 lint types doctests notebooks
+	$(MAKE) --jobs=3 --output-sync=target lint types doctests notebooks
 	$(MAKE) tests
 
 # Several processes that each compute with as many threads as there are cores wait for one another most of the time.
