@@ -8,7 +8,13 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 demo: .venv/.demo-ready viewer
 	$(BIN)/medfusion demo --out demo
 
-test: lint types doctests tests notebooks
+# What needs no quiet machine runs side by side; then the tests, which use every core themselves.
+test: .venv/.test-ready
+	$(MAKE) --jobs=3 --output-sync=target lint types doctests notebooks
+	$(MAKE) tests
+
+# Several processes that each compute with as many threads as there are cores wait for one another most of the time.
+doctests tests notebooks: export OMP_NUM_THREADS := 1
 
 lint: .venv/.test-ready
 	$(BIN)/ruff check .
@@ -22,7 +28,7 @@ doctests: .venv/.test-ready
 	$(BIN)/pytest --doctest-modules medfusion dashboards
 
 tests: .venv/.test-ready browser
-	$(BIN)/pytest -n auto --dist loadfile tests
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder tests
 
 notebooks: .venv/.test-ready
 	$(BIN)/pytest -n auto --nbmake --nbmake-timeout=600 notebooks

@@ -10,7 +10,25 @@ import pytest
 from medfusion.cohort.synthetic import Truth, write_synthetic_cohort
 from medfusion.pipeline import Opened, Training, open_for_use, train
 
+LONGEST = (
+    "install/test_wheel.py",
+    "explain/test_known_truth.py",
+    "scoring/test_crashes.py",
+    "cli/test_fusion_commands.py",
+    "scoring/test_ray.py",
+    "contracts/test_fourth_modality.py",
+    "pipeline/test_reduced_decoding.py",
+    "evidence/test_domain_shared.py",
+    "pipeline/test_backend.py",
+)
+"""Files that take a minute or more of one process each."""
 SHARED = (Path(__file__).resolve().parents[2] / "shared").resolve()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that in the end no process works on one while the others have nothing to do."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse, stats
+from scipy import sparse
+from scipy.special import ndtr
 
 from medfusion.core.types import BoolArray, FloatArray
 
@@ -59,9 +60,11 @@ def rank_association(values: Any, events: BoolArray) -> Association:
 
 
 def _ranked(values: FloatArray, events: BoolArray) -> Association:
+    from scipy.stats import rankdata  # noqa: PLC0415 - slow to import
+
     there = ~np.isnan(values)
     # Infinity ranks last, so missing values do not move the ranks of the others.
-    ranks = stats.rankdata(np.where(there, values, np.inf), axis=0)
+    ranks = rankdata(np.where(there, values, np.inf), axis=0)
     n, n_with = there.sum(axis=0), there[events].sum(axis=0)
     n_without = n - n_with
     rank_sum = np.where(there, ranks, 0.0)[events].sum(axis=0)
@@ -71,7 +74,7 @@ def _ranked(values: FloatArray, events: BoolArray) -> Association:
         deviation = np.sqrt(n_with * n_without * spread / (n * (n - 1.0)))
         z = (np.abs(rank_sum - n_with * (n + 1) / 2) - 0.5) / deviation
     known = (n_with > 0) & (n_without > 0) & (spread > 0)
-    p = np.where(known, np.minimum(2 * stats.norm.sf(np.where(known, z, 0.0)), 1.0), 1.0)
+    p = np.where(known, np.minimum(2 * ndtr(-np.where(known, z, 0.0)), 1.0), 1.0)
     return Association(np.where(known, auroc, 0.5), p)
 
 
@@ -97,9 +100,11 @@ def count_association(with_event: NDArray[np.int64], marked: NDArray[np.int64], 
     >>> count_association(np.array([4]), np.array([4]), n_with=5, n=10).auroc
     array([0.9])
     """
+    from scipy.stats import hypergeom  # noqa: PLC0415 - slow to import
+
     if n_with in {0, n}:
         return Association(np.full(len(marked), 0.5), np.ones(len(marked)))
     auroc = 0.5 + 0.5 * (with_event / n_with - (marked - with_event) / (n - n_with))
-    more = stats.hypergeom.sf(with_event - 1, n, n_with, marked)
-    fewer = stats.hypergeom.cdf(with_event, n, n_with, marked)
+    more = hypergeom.sf(with_event - 1, n, n_with, marked)
+    fewer = hypergeom.cdf(with_event, n, n_with, marked)
     return Association(auroc, np.minimum(2 * np.minimum(more, fewer), 1.0))

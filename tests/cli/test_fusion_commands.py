@@ -74,17 +74,17 @@ def test_a_comparison_names_every_contender_and_recommends_one_by_a_command(comp
 
 
 def test_contenders_answer_for_patients_that_they_were_not_trained_on(synthetic, cache):
-    result, run = compare_cohort(synthetic.folder, None, only=["ehr"], folds=2, cache=cache)
-    assert not np.isnan(run.risks["ehr"]).any()
-    assert result.estimates["ehr"]["auroc"].value == pytest.approx(
-        roc_auc_score(run.patients.events, run.risks["ehr"]), abs=1e-12
+    result, run = compare_cohort(synthetic.folder, None, only=["notes"], folds=2, cache=cache)
+    assert not np.isnan(run.risks["notes"]).any()
+    assert result.estimates["notes"]["auroc"].value == pytest.approx(
+        roc_auc_score(run.patients.events, run.risks["notes"]), abs=1e-12
     )
-    risks = pd.Series(run.risks["ehr"]).groupby(run.patients.folds).mean()
+    risks = pd.Series(run.risks["notes"]).groupby(run.patients.folds).mean()
     assert (risks - run.patients.events.mean()).abs().max() < 0.15
 
 
 def test_contenders_are_judged_with_as_much_missing_as_is_expected(medfusion, synthetic, cache, tmp_path):
-    words = ["--only", "ehr", "--folds", "2", "--expect-missing", "0.4", "--cache", cache]
+    words = ["--only", "notes", "--folds", "2", "--expect-missing", "0.4", "--cache", cache]
     done = medfusion("compare", synthetic.folder, "--out", tmp_path, *words)
     assert done.code == 0, done.err
     assert "patients, 40 % of each modality missing" in " ".join(done.out.split())
@@ -92,7 +92,7 @@ def test_contenders_are_judged_with_as_much_missing_as_is_expected(medfusion, sy
     assert told["expect_missing"] == 0.4
     everywhere = {row["rate"]: row["auroc"] for row in told["withheld"] if row["modality"] == "each"}
     assert set(everywhere) == {0.0, 0.1, 0.3, 0.4, 0.5, 0.7}
-    assert told["contenders"]["ehr"]["auroc"]["value"] == pytest.approx(everywhere[0.4], abs=1e-12)
+    assert told["contenders"]["notes"]["auroc"]["value"] == pytest.approx(everywhere[0.4], abs=1e-12)
     assert everywhere[0.4] < everywhere[0.0]
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "40 % of each modality taken away at random, as expected in use" in page

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 
 import medfusion
-from medfusion.cohort.synthetic import write_synthetic_cohort
 
 FOLDER = Path(__file__).parent / "waveform"
 
@@ -40,13 +39,13 @@ def write_waveforms(cohort, seed=0):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, cache):
+def place(synthetic, tmp_path_factory, cache):
     """Copy the package, add one folder to it and one table to a cohort, and run the command line there."""
     root = tmp_path_factory.mktemp("fourth")
     package = Path(medfusion.__file__).parent
     copied = shutil.copytree(package, root / "lib" / "medfusion", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(FOLDER, copied / "modalities" / "waveform")
-    write_synthetic_cohort(root / "cohort", subjects=50, seed=0)
+    shutil.copytree(synthetic.folder, root / "cohort")
     write_waveforms(root / "cohort")
     environment = {**os.environ, "PYTHONPATH": str(root / "lib"), "PYTHONDONTWRITEBYTECODE": "1"}
 

@@ -167,7 +167,9 @@ _MODELS: dict[Any, EvidenceModel] = {}
 
 
 def _model(data, kinds):
-    return _MODELS.setdefault(kinds, fitted(data, *kinds))
+    if kinds not in _MODELS:
+        _MODELS[kinds] = fitted(data, *kinds)
+    return _MODELS[kinds]
 
 
 def test_words_beside_a_dense_embedding_say_what_the_same_numbers_say_when_dense(data):

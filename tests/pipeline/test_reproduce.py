@@ -5,18 +5,15 @@ import shutil
 
 import pytest
 
-from medfusion.cohort.synthetic import write_synthetic_cohort
 from medfusion.core.errors import ModelFolderError
 from medfusion.pipeline import train
 from medfusion.pipeline.reproduce import Reproduction, reproduce
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
+def cohort(synthetic):
     """Return a cohort of which notes alone are used, so that training takes no time."""
-    folder = tmp_path_factory.mktemp("reproduce") / "cohort"
-    write_synthetic_cohort(folder, subjects=60, seed=5)
-    return folder
+    return synthetic.folder
 
 
 @pytest.fixture(scope="module")
