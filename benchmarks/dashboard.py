@@ -2,8 +2,9 @@
 
 A folder of scores is written by the journal of scoring itself (`dashboard_scores.py`), and `medfusion dashboard` is
 started on it, as a user does. A browser opens the worklist, filters it and turns its pages; then several browsers'
-pages do so at the same time. Times are those at which the new rows are on the screen; the first page, which also loads
-the program, is told apart. Memory is that of the server (PSS), looked at throughout.
+pages do so at the same time. Times are those at which the new rows are on the screen; told apart are the first page
+after the start of the server, which also loads the program, and that of a browser which has not been there before and
+has to load the page's scripts. Memory is that of the server (PSS), looked at throughout.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 from common import RESULTS, Failed, machine, machine_line, markdown_table, write_results
 from dashboard_scores import repeat_scores
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 from scoring_memory import pss_mb
 
 from medfusion.cohort.synthetic import write_synthetic_cohort
@@ -92,14 +93,18 @@ async def _measured(url: str, pid: int, repeats: int, readers: int, rounds: int)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         cold, page = await _open(browser, url)
-        warm = []
+        new, warm = [], []
         for _repeat in range(repeats):
             await page.context.close()
             seconds, page = await _open(browser, url)
+            new.append(seconds)
+        for _repeat in range(repeats):
+            seconds, again = await _open(page.context, url)
             warm.append(seconds)
+            await again.close()
         filters = [await _filtered(page, f"-{number:05}") for number in range(repeats)]
         alone = memory[0]
-        print(f"one reader: {warm} s, filter {filters} s, {alone:.0f} MB", flush=True)
+        print(f"one reader: {new} s, again {warm} s, filter {filters} s, {alone:.0f} MB", flush=True)
         pages = [(await _open(browser, url))[1] for _number in range(readers)]
         many = await asyncio.gather(*(_reader(each, number, rounds) for number, each in enumerate(pages)))
         await browser.close()
@@ -109,6 +114,7 @@ async def _measured(url: str, pid: int, repeats: int, readers: int, rounds: int)
     together = [seconds for each in many for seconds in each["filters"]]
     return {
         "cold_s": cold,
+        "new_browser_s": new,
         "paint_s": warm,
         "filter_s": filters,
         "together_filter_s": together,
@@ -124,9 +130,13 @@ async def _watch(pid: int, peak: list[float], done: asyncio.Event) -> None:
         await asyncio.sleep(0.25)
 
 
-async def _open(browser: Browser, url: str) -> tuple[float, Page]:
-    """Open the worklist, and return how long it took until its rows were there."""
-    page = await (await browser.new_context(locale="en-GB")).new_page()
+async def _open(browser: Browser | BrowserContext, url: str) -> tuple[float, Page]:
+    """Open the worklist, and return how long it took until its rows were there.
+
+    In a browser a session of its own, which has not been there before; or again in a session that has.
+    """
+    context = await browser.new_context(locale="en-GB") if isinstance(browser, Browser) else browser
+    page = await context.new_page()
     page.set_default_timeout(_WAIT_MS)
     start = time.perf_counter()
     await page.goto(url, wait_until="commit")
@@ -168,6 +178,7 @@ def _page(measured: Mapping[str, Any]) -> str:
 
     rows = [
         ["first page after the start, s", f"{measured['cold_s']:.2f}", "", ""],
+        row("worklist on the screen, in a browser that was never there, s", measured["new_browser_s"], ""),
         row("worklist on the screen, warm, s", measured["paint_s"], f"{LIMITS['paint_s']:.1f}"),
         row("filter, s", measured["filter_s"], f"{LIMITS['filter_s']:.1f}"),
         row(f"filter, {measured['readers']} readers at once, s", measured["together_filter_s"], ""),
