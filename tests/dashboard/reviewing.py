@@ -17,7 +17,7 @@ from dashboards.language import number, percent, term
 from dashboards.reasons import unit_text
 from medfusion.outputs.ledger import signed
 from medfusion.pipeline import Desk, Patient
-from medfusion.review import Action, ReviewStore, Verdict
+from medfusion.review import Action, Decision, ReviewStore, Verdict
 
 REASON = "the sample was haemolysed"
 PAGE = 25
@@ -45,7 +45,7 @@ class Watch:
         return [text for text in left if anybody.search(text)]
 
 
-def review(page: Page, server: Server, scores: Path, desk: Desk) -> None:
+def review(page: Page, server: Server, scores: Path, desk: Desk) -> Decision:
     """Find a patient, look at the film, ask what if, override, print, and see all of it in worklist and trail."""
     watch, rows = Watch(page), by_risk(scores)
     place = next(n for n, row in enumerate(rows[:PAGE]) if row["present_imaging"] and row["present_ehr"])
@@ -72,6 +72,7 @@ def review(page: Page, server: Server, scores: Path, desk: Desk) -> None:
     assert (decision.about.input_hash, decision.about.model_id) == (row["input_hash"], row["model_id"])
     assert store.verify().ok
     assert watch.names({each["subject_id"] for each in rows}, server.log.read_text(encoding="utf-8")) == []
+    return decision
 
 
 def by_risk(scores: Path) -> list[dict]:

@@ -1,15 +1,31 @@
-"""From the worklist to a decision and back, in a real browser, of invented patients and of real ones."""
+"""From the sign-in to a decision and back, in a real browser, of invented patients and of real ones."""
 
 import pytest
+from browsing import sign_in
+from provider import Provider
 from reviewing import review
-from serving import dashboard
+from serving import dashboard, free_port
 
 from medfusion.pipeline import Desk, load_for, score, train
 
+KIM = {"sub": "k-1", "preferred_username": "kim", "groups": ["icu-leads"]}
+ROLES = """
+[medfusion]
+roles_claim = "groups"
 
-def test_from_the_worklist_to_an_override_and_its_trail(server, visit, scored, trained, new_patients, cache):
-    desk = Desk(load_for(trained.folder, cache), new_patients.folder)
-    review(visit(server.url), server, scored, desk)
+[medfusion.roles]
+admin = ["icu-leads"]
+"""
+
+
+def test_from_the_sign_in_to_an_override_and_its_trail(visit, scored, trained, new_patients, cache, tmp_path):
+    port, desk = free_port(), Desk(load_for(trained.folder, cache), new_patients.folder)
+    with Provider({"kim": KIM}) as provider:
+        auth = provider.secrets_file(tmp_path / "secrets.toml", port, ROLES)
+        options = ["--cohort", new_patients.folder, "--model", trained.folder, "--auth", auth]
+        options += ["--reviews", f"sqlite:///{tmp_path}/reviews.db"]
+        with dashboard(scored, tmp_path, *options, port=port) as server:
+            assert review(sign_in(visit, server.url, "kim"), server, scored, desk).reader == "kim"
 
 
 @pytest.mark.shared
