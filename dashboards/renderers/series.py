@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import altair as alt
-import pandas as pd
 import streamlit as st
 
 from dashboards.language import _, number, term, when
@@ -22,6 +20,19 @@ _SHOWN = 6
 _COLUMNS = 3
 _HEIGHT = 170
 _NEUTRAL = "#7b8794"
+_TIME: dict[str, Any] = {
+    "field": "time",
+    "type": "temporal",
+    "title": None,
+    "axis": {"tickCount": 4, "format": "%m-%d %H:%M", "labelOverlap": True},
+}
+_VALUE: dict[str, Any] = {
+    "field": "value",
+    "type": "quantitative",
+    "title": None,
+    "scale": {"zero": False},
+    "axis": {"tickCount": 4, "format": "~g"},
+}
 
 
 def render_series(view: SeriesView, key: str) -> None:
@@ -52,7 +63,7 @@ def _charts(view: SeriesView, ordered: Sequence[Series], key: str) -> None:
     for start in range(0, len(shown), _COLUMNS):
         for column, name in zip(st.columns(_COLUMNS), shown[start : start + _COLUMNS], strict=False):
             with column:
-                st.altair_chart(chart(by_name[name], since, view.as_of), width="stretch", height=_HEIGHT)
+                st.vega_lite_chart(chart(by_name[name], since, view.as_of), width="stretch", height=_HEIGHT)
     said = [_("The dashed line is the time of the prediction; the number is what the quantity added, in log-odds.")]
     if any(each.low is not None or each.high is not None for each in ordered):
         said.append(_("Grey: the cohort's reference range; triangles lie outside of it."))
@@ -61,7 +72,7 @@ def _charts(view: SeriesView, ordered: Sequence[Series], key: str) -> None:
         table([row for name in shown for row in rows(by_name[name])])
 
 
-def chart(series: Series, since: datetime, as_of: datetime) -> alt.LayerChart | alt.FacetChart:
+def chart(series: Series, since: datetime, as_of: datetime) -> dict[str, Any]:
     """Draw one quantity, coloured where it moved the risk.
 
     Parameters
@@ -72,59 +83,54 @@ def chart(series: Series, since: datetime, as_of: datetime) -> alt.LayerChart | 
 
     Returns
     -------
-    altair.LayerChart
+    dict
+        A Vega-Lite specification; as such, and not by a library that builds and checks one, because a page has several.
     """
     moved = abs(series.share) >= VISIBLE
     colour = _NEUTRAL if not moved else RAISES if series.share > 0 else LOWERS
-    unit = f" ({unit_text(series.unit)})" if series.unit else ""
-    values = pd.DataFrame(
-        {
-            "time": list(series.times),
-            "value": list(series.values),
-            "outside": [is_outside(series, value) for value in series.values],
-        }
-    )
-    x = alt.X(
-        "time:T",
-        title=None,
-        scale=alt.Scale(domain=[since.isoformat(), as_of.isoformat()]),
-        axis=alt.Axis(tickCount=4, format="%m-%d %H:%M", labelOverlap=True),
-    )
-    y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
-    tooltip = [
-        alt.Tooltip("time:T", title=_("Time"), format="%Y-%m-%d %H:%M"),
-        alt.Tooltip("value:Q", title=term(series.name) + unit),
+    name, unit = term(series.name), f" ({unit_text(series.unit)})" if series.unit else ""
+    values = [
+        {"time": time.isoformat(), "value": float(value), "outside": is_outside(series, value)}
+        for time, value in zip(series.times, series.values, strict=True)
     ]
-    shape = alt.Shape("outside:N", legend=None, scale=alt.Scale(domain=[False, True], range=["circle", "triangle-up"]))
-    base = alt.Chart(values)
+    span = {"domain": [since.isoformat(), as_of.isoformat()]}
+    x = {**_TIME, "scale": span}
+    outside = {"domain": [False, True], "range": ["circle", "triangle-up"]}
+    points = {
+        "x": x,
+        "y": _VALUE,
+        "shape": {"field": "outside", "type": "nominal", "legend": None, "scale": outside},
+        "tooltip": [
+            {"field": "time", "type": "temporal", "title": _("Time"), "format": "%Y-%m-%d %H:%M"},
+            {"field": "value", "type": "quantitative", "title": name + unit},
+        ],
+    }
     layers = [
         *_reference(series),
-        alt.Chart(pd.DataFrame({"time": [as_of]}))
-        .mark_rule(strokeDash=[4, 3], strokeWidth=1.5, color=_NEUTRAL)
-        .encode(x=x),
-        base.mark_line(color=_NEUTRAL, strokeWidth=1.2).encode(x=x, y=y),
-        base.mark_point(color=colour, filled=True, size=70 if moved else 40, opacity=1).encode(
-            x=x, y=y, shape=shape, tooltip=tooltip
-        ),
+        _layer([{"time": as_of.isoformat()}], {"type": "rule", "strokeDash": [4, 3], "strokeWidth": 1.5}, {"x": x}),
+        _layer(values, {"type": "line", "strokeWidth": 1.2}, {"x": x, "y": _VALUE}),
+        _layer(values, {"type": "point", "filled": True, "size": 70 if moved else 40, "opacity": 1}, points, colour),
     ]
-    title = alt.TitleParams(
-        f"{term(series.name)}{unit}  {signed(series.share)}", anchor="start", fontSize=13, limit=300
-    )
-    described = _("{name} over time, {n} values").format(name=term(series.name), n=len(series.values))
-    return alt.layer(*layers, title=title, description=described)
+    title = {"text": f"{name}{unit}  {signed(series.share)}", "anchor": "start", "fontSize": 13, "limit": 300}
+    described = _("{name} over time, {n} values").format(name=name, n=len(series.values))
+    return {"layer": layers, "title": title, "description": described}
 
 
-def _reference(series: Series) -> list[alt.Chart]:
+def _layer(
+    values: list[dict[str, Any]], mark: dict[str, Any], encoding: dict[str, Any], colour: str = _NEUTRAL
+) -> dict[str, Any]:
+    return {"data": {"values": values}, "mark": {"color": colour, **mark}, "encoding": encoding}
+
+
+def _reference(series: Series) -> list[dict[str, Any]]:
     """Return the band of the reference range, open to the side on which the cohort gives no end."""
     if series.low is None and series.high is None:
         return []
-    ends = {"low": series.low, "high": series.high}
-    given = {name: alt.YDatum(value) for name, value in ends.items() if value is not None}
-    encodings: dict[str, Any] = {
-        "y": given.get("low", alt.value("height")),
-        "y2": alt.Y2Datum(series.high) if series.high is not None else alt.value(0),
+    encoding = {
+        "y": {"value": "height"} if series.low is None else {"datum": series.low, "type": "quantitative"},
+        "y2": {"value": 0} if series.high is None else {"datum": series.high},
     }
-    return [alt.Chart(pd.DataFrame({"one": [1]})).mark_rect(color=_NEUTRAL, opacity=0.18).encode(**encodings)]
+    return [_layer([{}], {"type": "rect", "opacity": 0.18}, encoding)]
 
 
 def is_outside(series: Series, value: float) -> bool:

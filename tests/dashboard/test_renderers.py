@@ -3,6 +3,7 @@
 import re
 from datetime import datetime, timedelta
 
+import altair as alt
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -78,23 +79,28 @@ def test_words_are_shaded_by_their_share_and_negations_marked():
 
 
 def test_a_quantity_has_its_reference_range_and_the_time_of_the_prediction():
-    drawn = series.chart(quantity(low=0.5, high=2.0), TIMES[0], NOW).to_dict()
+    drawn = series.chart(quantity(low=0.5, high=2.0), TIMES[0], NOW)
     band, rule, _, points = drawn["layer"]
     assert (band["encoding"]["y"]["datum"], band["encoding"]["y2"]["datum"]) == (0.5, 2.0)
-    assert drawn["datasets"][rule["data"]["name"]] == [{"time": NOW.isoformat()}]
-    values = drawn["datasets"][points["data"]["name"]]
+    assert rule["data"]["values"] == [{"time": NOW.isoformat()}]
+    values = points["data"]["values"]
     assert [(each["value"], each["outside"]) for each in values] == [(1.5, False), (2.5, True), (4.7, True)]
     assert drawn["title"]["text"] == "lactate (mmol/L)  +0.81"
     assert points["mark"]["color"] == "#D55E00"
-    assert len(series.chart(quantity(share=0.0), TIMES[0], NOW).to_dict()["layer"]) == 3
+    assert len(series.chart(quantity(share=0.0), TIMES[0], NOW)["layer"]) == 3
+
+
+@pytest.mark.parametrize("asked", [{}, {"low": 0.5, "high": 2.0}, {"high": 2.0}, {"share": 0.0}])
+def test_a_chart_is_as_the_schema_of_vega_lite_has_it(asked):
+    alt.Chart.from_dict(series.chart(quantity(**asked), TIMES[0], NOW), validate=True)
 
 
 @pytest.mark.parametrize("reference", [{"low": 2.0}, {"high": 2.0}])
 def test_a_range_may_be_open(reference):
-    drawn = series.chart(quantity(**reference), TIMES[0], NOW).to_dict()
+    drawn = series.chart(quantity(**reference), TIMES[0], NOW)
     ends = drawn["layer"][0]["encoding"]
-    assert {"datum": 2.0} in (ends["y"], ends["y2"])
-    outside = [each["outside"] for each in drawn["datasets"][drawn["layer"][-1]["data"]["name"]]]
+    assert 2.0 in (ends["y"].get("datum"), ends["y2"].get("datum"))
+    outside = [each["outside"] for each in drawn["layer"][-1]["data"]["values"]]
     assert outside == ([True, False, False] if "low" in reference else [False, True, True])
 
 
