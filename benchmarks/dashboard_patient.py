@@ -18,30 +18,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common import RESULTS, machine, machine_line, markdown_table, write_results
-from dashboard import FLAGS, dashboard
+from dashboard import FLAGS, dashboard, scored
 from playwright.sync_api import BrowserContext, FrameLocator, Page, sync_playwright
 
-from medfusion.cohort.synthetic import write_synthetic_cohort
-from medfusion.pipeline import score, train
+from medfusion.pipeline import score
 
 LIMITS = {"open_s": 1.5, "what_if_s": 1.0, "drag_messages": 0}
-_WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 _WAIT_MS = 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """What a dashboard is started on."""
-
-    name: str
-    scores: Path
-    cohort: Path
-    model: Path
 
 
 def main() -> int:
@@ -55,33 +42,28 @@ def main() -> int:
     if (args.cohort is None) != (args.model is None):
         parser.error("--cohort and --model go together")
     with tempfile.TemporaryDirectory() as temporary:
-        scored = _scored(Path(temporary), args.cohort, args.model)
-        measured = {"cohort": scored.name, "machine": machine(), **_measured(scored, args.port, args.patients)}
-    write_results(args.out, f"dashboard-patient-{scored.name}", measured, _page(measured))
+        work, name = Path(temporary), "synthetic"
+        if args.cohort is None:
+            scores, cohort, model = scored(work), work / "new", work / "model"
+        else:
+            scores, cohort, model, name = work / "scores", args.cohort, args.model, args.cohort.name
+            score(model, cohort, scores, cache=work / "cache")
+        with dashboard(scores, args.port, "--cohort", cohort, "--model", model):
+            visits = _visits(f"http://127.0.0.1:{args.port}", args.patients + 1)
+    measured = {"cohort": name, "machine": machine(), "first": visits[0], "visits": visits[1:]}
+    write_results(args.out, f"dashboard-patient-{name}", measured, _page(measured))
     return 0
 
 
-def _scored(work: Path, cohort: Path | None, model: Path | None) -> Scored:
-    if cohort is None or model is None:
-        cohort, model = work / "new", work / "model"
-        write_synthetic_cohort(work / "synthetic", subjects=80, seed=0)
-        write_synthetic_cohort(cohort, subjects=25, seed=1)
-        train(work / "synthetic", model, cache=work / "cache")
-    score(model, cohort, work / "scores", cache=work / "cache")
-    return Scored("synthetic" if cohort.parent == work else cohort.name, work / "scores", cohort, model)
-
-
-def _measured(scored: Scored, port: int, patients: int) -> dict[str, Any]:
-    options = ("--cohort", scored.cohort, "--model", scored.model)
-    with dashboard(scored.scores, port, *options), sync_playwright() as playwright:
+def _visits(url: str, patients: int) -> list[dict[str, float | None]]:
+    with sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
-        flags = [each for each in FLAGS if each != "--disable-gpu"] + _WEBGL
-        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         context = browser.new_context(locale="en-GB", viewport={"width": 1280, "height": 1000})
         context.set_default_timeout(_WAIT_MS)
-        visits = [_visit(context, f"http://127.0.0.1:{port}", number) for number in range(patients + 1)]
+        visits = [_visit(context, url, number) for number in range(patients)]
         browser.close()
-    return {"first": visits[0], "visits": visits[1:]}
+    return visits
 
 
 def _visit(context: BrowserContext, url: str, row: int) -> dict[str, float | None]:
@@ -180,7 +162,7 @@ def _page(measured: Mapping[str, Any]) -> str:
             rows.append([name, "" if first is None else f"{first:.2f}", *told, str(LIMITS.get(key, ""))])
     return f"""# A patient's page, {measured["cohort"]}
 
-Browser and server share the machine; {len(measured["visits"])} patients, one after another.
+`benchmarks/dashboard_patient.py`; browser and server share the machine; {len(measured["visits"])} patients, one by one.
 {machine_line(measured["machine"])}
 
 {markdown_table(("", "first patient", "median", "largest", "limit"), rows)}

@@ -50,7 +50,7 @@ def main() -> None:
         name = cohort_config(cohort)["name"]
         said = {"cohort": name, "task": opened.model.task}
         said |= {"score": scored(opened.model, cohort, args.cache, args.repeats)}
-        if args.cache and set(opened.model.evidence) - {"ehr", "notes"}:
+        if args.cache and "imaging" in opened.model.evidence:
             said |= {"score_decoding": scored(opened.model, cohort, None, args.repeats)}
         cohorts.append(said | measure(opened, args.samples, args.repeats))
     measured = {"machine": described, "samples": args.samples, "cohorts": cohorts}
@@ -150,11 +150,11 @@ def page(measured: Mapping[str, Any]) -> str:
     """Return the tables, as they are to be read."""
     steps = ["read", "predict", "ledger", "ledger, all lines", "treeshap"]
     names = [f"{each['cohort']}, {each['task']}" for each in measured["cohorts"]]
-    runs = [(name, each["score"]) for name, each in zip(names, measured["cohorts"], strict=True)]
-    runs += [
-        (f"{name}, pictures decoded", each["score_decoding"])
+    runs = [
+        (name + said, each[key])
+        for key, said in (("score", ""), ("score_decoding", ", pictures decoded"))
         for name, each in zip(names, measured["cohorts"], strict=True)
-        if "score_decoding" in each
+        if key in each
     ]
     whole = [
         [

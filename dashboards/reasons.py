@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dashboards.language import N_, _, number, signed, term
+from dashboards.language import N_, _, ngettext, number, signed, term
 from dashboards.scores import Reason
 from medfusion.core.folder import CohortFolder
 
@@ -42,6 +42,8 @@ _UNITLESS = {
     "hours_since_last": N_("{name}: last measured {value} h before"),
 }
 _WINDOW = re.compile(r"(?P<kind>min|max|mean|sum|count|recent)_(?:(?P<start>\d+)_)?(?P<hours>\d+)h")
+_OTHERS = re.compile(r"\((\d+) others\)")
+"""The line into which a ledger folds its smallest; see `medfusion.outputs.fold`."""
 _UCUM = (("[Hg]", "Hg"), ("[degF]", "°F"), ("Cel", "°C"), ("10*3", "10³"), ("10*6", "10⁶"), ("10*9", "10⁹"))
 _MICRO = re.compile(r"\bu(?=mol|g|L|kat)")
 
@@ -87,8 +89,8 @@ def reason_text(reason: Reason, units: Mapping[str, str]) -> str:
     return f"{feature_text(reason, units)}, {share}"
 
 
-def feature_text(reason: Reason, units: Mapping[str, str], *, quoted: bool = True) -> str:
-    """Tell what was observed, without its share; what has no value, such as a word, in quotes or without them.
+def feature_text(reason: Reason, units: Mapping[str, str], *, alone: bool = True) -> str:
+    """Tell what was observed, without its share; where it does not stand alone, but below the name of its modality.
 
     Examples
     --------
@@ -96,19 +98,27 @@ def feature_text(reason: Reason, units: Mapping[str, str], *, quoted: bool = Tru
     'highest heart rate in the last 24 h 131/min'
     >>> feature_text(Reason("notes", "not fever", None, -0.2), {})
     '“not fever”'
+    >>> feature_text(Reason("labs", "(7 others)", None, 0.1), {}, alone=False)
+    '7 others'
     """
     feature, value = reason.feature, reason.value
     if feature.startswith("("):
-        return f"{term(reason.modality)} {term(feature)}"
+        others = _OTHERS.fullmatch(feature)
+        said = term(feature) if others is None else _others(int(others[1]))
+        return f"{term(reason.modality)} {said}" if alone else said
     name, _space, statistic = feature.rpartition(" ")
     told = _told(statistic) if name else None
     if told is None and value is None:
-        return f"“{feature}”" if quoted else feature
+        return f"“{feature}”" if alone else feature
     if value is None:
         return _("{name} not recorded").format(name=term(name))
     name, told = (feature, _Told(_PLAIN["last"])) if told is None else (name, told)
     said = _value(value, units.get(name, "") if told.in_unit else "")
     return _(told.template).format(name=term(name), value=said, start=told.start, hours=told.hours)
+
+
+def _others(n: int) -> str:
+    return ngettext("{n} other", "{n} others", n).format(n=number(n, 12))
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ def _compare(real: RiskReport, hypothetical: RiskReport, visit: int) -> None:
         moved = 100 * (hypothetical.explanation.risk - real.explanation.risk)
         said = _("{change} points").format(change=signed(moved))
         # The sign is a minus, which is no hyphen: the arrow has to be told.
-        arrow: Literal["up", "down"] = "up" if moved > 0 else "down"
+        arrow: Literal["up", "down", "off"] = "up" if moved > 0 else "down" if moved < 0 else "off"
         st.metric(_("Hypothetical"), percent(hypothetical.explanation.risk), said, delta_color="off", delta_arrow=arrow)
         waterfall(hypothetical, f"whatif-hypothetical-{visit}", context.units())
     for each in hypothetical.hypothetical:

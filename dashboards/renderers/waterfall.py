@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
@@ -11,7 +10,7 @@ import numpy as np
 import streamlit as st
 from scipy.special import expit, logit
 
-from dashboards.language import _, ngettext, number, percent, term
+from dashboards.language import _, percent, term
 from dashboards.reasons import feature_text
 from dashboards.renderers.tables import table
 from dashboards.scores import Reason
@@ -23,8 +22,6 @@ from medfusion.outputs.waterfall import LOWERS, RAISES
 
 _STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0)
 _MOST_TICKS = 7
-_OTHERS = re.compile(r"\((\d+) others\)")
-_NO_UNITS: Mapping[str, str] = {}
 _LABEL_PERCENT = 15.0
 """Room for a probability, as part of the width of the bars."""
 _STYLE = """<style>
@@ -56,9 +53,7 @@ _STYLE = """<style>
 </style>"""
 
 
-def waterfall(
-    report: RiskReport, key: str, units: Mapping[str, str] = _NO_UNITS, top: int = TOP, *, opened: bool = False
-) -> None:
+def waterfall(report: RiskReport, key: str, units: Mapping[str, str], top: int = TOP, *, opened: bool = False) -> None:
     """Draw a ledger, and its lines as a table behind it.
 
     Parameters
@@ -79,9 +74,7 @@ def waterfall(
             table(lines(report, units))
 
 
-def waterfall_html(
-    report: RiskReport, units: Mapping[str, str] = _NO_UNITS, top: int = TOP, *, opened: bool = False
-) -> str:
+def waterfall_html(report: RiskReport, units: Mapping[str, str], top: int = TOP, *, opened: bool = False) -> str:
     """Return the picture as HTML: a modality opens into its features, on one scale of log-odds with its probabilities.
 
     Parameters
@@ -98,18 +91,18 @@ def waterfall_html(
     steps = steps_of(report, top)
     scale = _Scale(*limits(steps, report))
     rows = [_row("end", _("Base rate"), scale.mark(steps[0].end), percent(float(expit(steps[0].end))))]
-    for name, (step, features) in zip(report.ordered(), _modalities(steps), strict=True):
+    names = report.ordered()
+    for name, (step, features) in zip(names, _modalities(steps), strict=True):
         if step.kind == "absent":
             rows.append(_row("absent", _("{name}: not there").format(name=term(name)), "", signed(0.0)))
         else:
             head = _row("modality", term(name), scale.bar(step), signed(step.end - step.start), "summary")
-            inner = (
-                _row("feature", _said(name, each.line, units), scale.bar(each), signed(each.line.share))
+            inner = "".join(
+                _row("feature", _said(name, each.line, units), scale.bar(each), signed(each.end - each.start))
                 for each in features
-                if each.line is not None
             )
-            first = " open" if opened and len(rows) == 1 else ""
-            rows.append(f"<details{first}>{head}{''.join(inner)}</details>")
+            shown = " open" if opened and name == names[0] else ""
+            rows.append(f"<details{shown}>{head}{inner}</details>")
     interval = scale.band(report.risk_low, report.risk_high)
     rows.append(_row("end", _("Risk"), interval + scale.mark(steps[-1].end), percent(report.explanation.risk)))
     above = scale.apart([(float(logit(risk)), percent(float(risk))) for risk in ticks(scale.low, scale.high)])
@@ -123,7 +116,7 @@ def waterfall_html(
     return f'<div class="mf-fall">{key}{axes[0]}{"".join(rows)}{axes[1]}</div>'
 
 
-def lines(report: RiskReport, units: Mapping[str, str] = _NO_UNITS) -> list[dict[str, str]]:
+def lines(report: RiskReport, units: Mapping[str, str]) -> list[dict[str, str]]:
     """Return every line of the ledger, and the risk after each modality."""
     ledger = report.explanation
     risk = _("Risk so far")
@@ -143,14 +136,10 @@ def lines(report: RiskReport, units: Mapping[str, str] = _NO_UNITS) -> list[dict
     return [*rows, end]
 
 
-def _said(modality: str, line: FeatureShare, units: Mapping[str, str]) -> str:
+def _said(modality: str, line: FeatureShare | None, units: Mapping[str, str]) -> str:
     """Tell a line below its modality."""
-    if others := _OTHERS.fullmatch(line.feature):
-        n = int(others[1])
-        return ngettext("{n} other", "{n} others", n).format(n=number(n, 12))
-    if line.feature.startswith("("):
-        return term(line.feature)
-    return feature_text(Reason(modality, line.feature, value_text(line.value), line.share), units, quoted=False)
+    assert line is not None  # of a feature
+    return feature_text(Reason(modality, line.feature, value_text(line.value), line.share), units, alone=False)
 
 
 def _modalities(steps: Sequence[Step]) -> Iterator[tuple[Step, list[Step]]]:

@@ -100,10 +100,10 @@ def count_association(with_event: NDArray[np.int64], marked: NDArray[np.int64], 
     >>> count_association(np.array([4]), np.array([4]), n_with=5, n=10).auroc
     array([0.9])
     """
-    from scipy.stats import hypergeom  # noqa: PLC0415 - slow to import
-
     if n_with in {0, n}:
         return Association(np.full(len(marked), 0.5), np.ones(len(marked)))
+    from scipy.stats import hypergeom  # noqa: PLC0415 - slow to import
+
     auroc = 0.5 + 0.5 * (with_event / n_with - (marked - with_event) / (n - n_with))
     more = hypergeom.sf(with_event - 1, n, n_with, marked)
     fewer = hypergeom.cdf(with_event, n, n_with, marked)

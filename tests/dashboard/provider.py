@@ -14,6 +14,15 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 CLIENT, SECRET = "medfusion", "a-secret-of-the-tests"
+ROLES = """
+[medfusion]
+roles_claim = "groups"
+
+[medfusion.roles]
+reviewer = ["icu-readers"]
+admin = ["icu-leads"]
+"""
+"""Which of people's groups have which role, as `Provider.secrets_file` takes it."""
 
 
 @dataclass

@@ -105,6 +105,8 @@ def a_changed_value_moves_risk_and_ledger(page: Page, patient: Patient, risk: st
     figures = panel.get_by_test_id("stMetric")
     expect(figures.filter(has_text="Hypothetical")).to_contain_text(percent(expected.explanation.risk))
     expect(figures.filter(has_text="As recorded")).to_contain_text(risk)
+    way = "Up" if expected.explanation.risk > patient.report().explanation.risk else "Down"
+    expect(figures.get_by_test_id(f"stMetricDeltaIcon-{way}")).to_be_visible()
     expect(panel.get_by_test_id("stAlert")).to_contain_text("Hypothetical: nothing here is recorded")
     moved = panel.locator(".mf-fall").nth(1).locator("summary").filter(has_text=term(name))
     expect(moved).to_contain_text(signed(expected.explanation.by_modality[name]))

@@ -7,20 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 from browsing import at_rest, open_first, sign_in
 from playwright.sync_api import Page, expect
-from provider import Provider
+from provider import ROLES, Provider
 from serving import dashboard, free_port
 
 from dashboards.language import percent
 from medfusion.review import ReviewStore, Verdict
 
 PEOPLE = {name: {"sub": name, "preferred_username": name, "groups": ["icu-readers"]} for name in ("kim", "lee")}
-ROLES = """
-[medfusion]
-roles_claim = "groups"
-
-[medfusion.roles]
-reviewer = ["icu-readers"]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +90,8 @@ def test_a_blind_reader_is_sent_no_risk_before_an_opinion(blinded, scored, visit
     assert page.locator(".mf-fall").count() == 0
     decide(page, "Event expected", "looks ill")
     expect(page.get_by_test_id("stMetricValue").first).to_have_text(percent(row["risk"]))
+    # Now it is sent, and what looked for it before finds it.
+    assert any(secret.search(b"".join(sent)) for secret in secrets)
     (decision,) = store.decisions()
     assert (decision.verdict, decision.blinded) == (Verdict.EXPECTED, True)
 

@@ -114,7 +114,7 @@ def test_the_reader_chooses_which_quantities_are_drawn():
 
 
 def test_the_bars_of_the_waterfall_are_as_long_as_the_shares_and_end_where_the_next_begins():
-    written = waterfall_html(report())
+    written = waterfall_html(report(), {}, opened=True)
     bars = re.findall(r'class="bar" style="left: ([\d.]+)%; width: ([\d.]+)%; background: (#\w+)"', written)
     (ehr, lactate, age, imaging, region) = [(float(left), float(width), colour) for left, width, colour in bars]
     # 1.25 up in two parts, then 0.5 down from there.
@@ -126,16 +126,18 @@ def test_the_bars_of_the_waterfall_are_as_long_as_the_shares_and_end_where_the_n
     marks = [float(place) for place in re.findall(r'class="mark" style="left: ([\d.]+)%"', written)]
     assert marks == pytest.approx([ehr[0], imaging[0]], abs=0.02)
     assert "notes: not there" in written
+    # Of the modality with the largest share alone.
+    assert re.findall(r"<details( open)?>.*?label\">(.*?)<", written) == [(" open", "health record"), ("", "imaging")]
     # 1 / (1 + exp(1.5)) and 1 / (1 + exp(0.75)).
     assert written.index(">18%<") < written.index(">32%<")
 
 
 def test_the_table_behind_the_waterfall_has_every_line_and_the_risk_after_each_modality():
-    rows = lines(report())
+    rows = lines(report(), {"lactate": "mmol/L"})
     said = [tuple(row.values()) for row in rows]
     assert said[0] == ("Base rate", "\N{MINUS SIGN}1.500", "18%")
     assert said[1] == ("health record", "+1.250", "44%")
-    assert [row[0].strip() for row in said[2:4]] == ["lactate 4.7", "age 71"]
+    assert [row[0].strip() for row in said[2:4]] == ["lactate 4.7 mmol/L", "age 71"]
     assert said[-1] == ("Risk", "\N{MINUS SIGN}0.750", "32%")
 
 

@@ -2,20 +2,13 @@
 
 import pytest
 from browsing import sign_in
-from provider import Provider
+from provider import ROLES, Provider
 from reviewing import review
 from serving import dashboard, free_port
 
 from medfusion.pipeline import Desk, load_for, score, train
 
 KIM = {"sub": "k-1", "preferred_username": "kim", "groups": ["icu-leads"]}
-ROLES = """
-[medfusion]
-roles_claim = "groups"
-
-[medfusion.roles]
-admin = ["icu-leads"]
-"""
 
 
 def test_from_the_sign_in_to_an_override_and_its_trail(visit, scored, trained, new_patients, cache, tmp_path):

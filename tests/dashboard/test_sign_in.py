@@ -3,7 +3,7 @@
 import pytest
 from browsing import sign_in
 from playwright.sync_api import expect
-from provider import Provider
+from provider import ROLES, Provider
 from serving import dashboard, free_port
 
 from medfusion.review import ReviewStore
@@ -12,13 +12,6 @@ PEOPLE = {
     "kim": {"sub": "1", "preferred_username": "kim", "groups": ["icu-readers"]},
     "visitor": {"sub": "2", "preferred_username": "visitor", "groups": ["cardiology"]},
 }
-ROLES = """
-[medfusion]
-roles_claim = "groups"
-
-[medfusion.roles]
-reviewer = ["icu-readers"]
-"""
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -14,27 +13,21 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from browsing import CHROMIUM, FLAGS
 from PIL import Image
 from playwright.sync_api import FrameLocator, Page, expect, sync_playwright
+from serving import free_port
 from viewer_app import film, volume
 
 from dashboards import viewer
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    *("--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-    *("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
-]
 PATIENCE_MS = 120_000
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = {
         "server.port": port,
         "server.address": "127.0.0.1",
@@ -82,6 +75,8 @@ class Told:
 
 @pytest.fixture(scope="module")
 def opened(address: str) -> Iterator[tuple[Page, Told]]:
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 1000})

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from damage import damaged
 from streamlit.testing.v1 import AppTest
 
@@ -138,3 +140,15 @@ def test_a_model_that_cannot_be_used_gives_a_page_that_says_what_to_do(told, tra
     assert not page.exception
     assert page.title[-1].value == "The model cannot be used"
     assert "train again" in page.error[0].value
+
+
+def test_model_and_cohort_are_read_before_a_patient_is_asked_for(told):
+    told()
+    st.cache_resource.clear()
+    worklist.context.warm()
+    (reading,) = [each for each in threading.enumerate() if each.name == "warm"]
+    reading.join(120)
+    desk = worklist.context.desk()
+    assert desk is not None
+    # Nobody has asked for the cohort here: it is the thread that has opened it.
+    assert desk._opened is not None
