@@ -40,7 +40,7 @@ def shown(*views, ledger=None) -> AppTest:
 
         render_all(views, "views")
         if ledger is not None:
-            waterfall(ledger, "ledger")
+            waterfall(ledger, "ledger", {})
 
     app = AppTest.from_function(script, kwargs={"views": list(views), "ledger": ledger}, default_timeout=120).run()
     assert not app.exception
